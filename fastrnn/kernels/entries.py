@@ -1,0 +1,117 @@
+"""The kernels that Python calls. They check nothing and allocate nothing: network.py does."""
+
+from __future__ import annotations
+
+from fastrnn.kernels import cell, gradients, optimizer, output
+from fastrnn.kernels.compile import entry, jit
+from fastrnn.kernels.simd import lanes_of, load, store
+from fastrnn.kernels.tiles import transpose
+
+SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
+
+
+@entry
+def pack(weights, packed):
+    """Fill the packed copies from the weights."""
+    transpose(weights.W, packed.W, 0, weights.W.shape[0])
+    transpose(weights.V, packed.V, 0, weights.V.shape[0])
+
+
+@entry
+def loss(weights, packed, states, sizes, codes):
+    """Loss of the chunk codes[: T + 1]; states.H[1:] are its hidden states."""
+    cell.forward(weights, packed, states, sizes, codes, 0)
+    return output.cross_entropy(weights, packed, states, sizes, codes, 0)
+
+
+@entry
+def loss_and_gradient(weights, packed, states, sizes, codes, gradient):
+    """Loss of the chunk codes[: T + 1]; its gradient is left in `gradient`."""
+    return gradients.gradients(weights, packed, states, sizes, codes, 0, gradient)
+
+
+@entry
+def update(weights, gradient, memory, packed, states, sizes, eta, clip):
+    """One step of the optimizer after `loss_and_gradient`."""
+    optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
+
+
+@entry
+def train(
+    weights, gradient, memory, packed, states, sizes, codes, eta, clip, flat, best, record, smooth_losses
+):
+    """One update for each element of `smooth_losses`, on successive chunks.
+
+    weights, memory, packed   in, out
+    gradient        scratch  like weights
+    states          in, out  H[0] is the hidden state before the first chunk, then after the last
+    codes           in       (updates · T + 1, B) int32, characters by time and stream
+    flat            in       (P,) the buffer that all weights are views of
+    best            in, out  (P,) copy of `flat` after the update with the lowest smooth loss
+    record          in, out  (4,) float64: the smooth loss; the lowest so far; the index of its
+                             update in this call; whether `best` is still to be copied (1) or not (0)
+    smooth_losses   out      (updates,) float64, after each update
+    """
+    smooth, lowest, lowest_index, pending = record
+    H = states.H
+    carried = sizes.B * H.shape[2]
+    for i in range(smooth_losses.size):
+        nats = gradients.gradients(weights, packed, states, sizes, codes, i * sizes.T, gradient)
+        smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * nats
+        # While the smooth loss falls, the best model is the current one: it is copied only when the
+        # next update would not improve it.
+        if pending and not smooth < lowest:
+            best[:] = flat
+            pending = 0.0
+        optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
+        if smooth < lowest:
+            lowest, lowest_index, pending = smooth, float(i), 1.0
+        smooth_losses[i] = smooth
+        for j in range(0, carried, lanes_of(H)):
+            store(H, j, load(H, sizes.T * carried + j))
+    record[0], record[1], record[2], record[3] = smooth, lowest, lowest_index, pending
+
+
+@jit
+def likeliest(O, c, K):
+    """The character with the highest logit."""
+    code = 0
+    for k in range(1, K):
+        if O[0, 0, k] + c[k] > O[0, 0, code] + c[code]:
+            code = k
+    return code
+
+
+@jit
+def draw(O, c, K, temperature, uniform):
+    """The character in whose part of the cumulated softmax `uniform` falls."""
+    total, _ = output.softmax_row(O, 0, c, K, 1.0 / temperature)
+    rest = uniform * total
+    code = 0
+    while code < K - 1 and rest >= O[0, 0, code]:
+        rest -= O[0, 0, code]
+        code += 1
+    return code
+
+
+@entry
+def sample(weights, packed, states, sizes, code, temperature, uniforms, codes):
+    """Draw one character after the other, each from the softmax given all before it.
+
+    states      in, out  States for T = B = 1; H[0] is the hidden state before `code` is read
+    code        in       the character to start from
+    uniforms    in       (n,) float64 in [0, 1), one for each draw
+    codes       out      (n, 1) int32
+    """
+    H, O = states.H, states.O
+    for i in range(uniforms.size):
+        codes[i, 0] = code
+        cell.forward(weights, packed, states, sizes, codes, i)
+        output.logits(weights, packed, states, sizes)
+        if temperature > 0.0:
+            code = draw(O, weights.c, sizes.K, temperature, uniforms[i])
+        else:
+            code = likeliest(O, weights.c, sizes.K)
+        codes[i, 0] = code
+        for j in range(0, H.shape[2], lanes_of(H)):
+            store(H, j, load(H, H.shape[2] + j))

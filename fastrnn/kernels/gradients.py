@@ -1,0 +1,77 @@
+"""Loss and gradient of a chunk, for any cell."""
+
+from __future__ import annotations
+
+from fastrnn.kernels import cell
+from fastrnn.kernels.compile import jit
+from fastrnn.kernels.output import cross_entropy
+from fastrnn.kernels.simd import at, lanes_of, load, store
+from fastrnn.kernels.tiles import product
+
+
+@jit
+def sum_of_rows(A, rows, row, out):
+    """out (row,) = sum over the first `rows` rows of A, in their order."""
+    width = lanes_of(A)
+    for j in range(0, row, width):
+        total = load(A, j)
+        for r in range(1, rows):
+            total = total + load(A, r * row + j)
+        store(out, j, total)
+
+
+@jit
+def input_gradient(states, sizes, codes, first, dU):
+    """dU = sum of the gradients of the pre-activations, each in the row of its character.
+
+    Rows of characters that do not occur are zero. `states.occurring` tells which do, here and in
+    the optimizer; before the call it still tells which did in the chunk before.
+    """
+    D, occurring = states.D, states.occurring
+    width = lanes_of(D)
+    row = D.shape[2]
+    for i in range(1, occurring[0] + 1):
+        for j in range(row):
+            dU[occurring[i], j] = 0.0
+    count = 0
+    for t in range(sizes.T):
+        for stream in range(sizes.B):
+            code = codes[first + t, stream]
+            at = (t * sizes.B + stream) * row
+            known = False
+            for i in range(1, count + 1):
+                known = known or occurring[i] == code
+            if not known:
+                count += 1
+                occurring[count] = code
+            for j in range(0, row, width):
+                store(dU, code * row + j, load(dU, code * row + j) + load(D, at + j))
+    occurring[0] = count
+
+
+@jit
+def gradients(weights, packed, states, sizes, codes, first, gradient):
+    """Loss of the chunk of codes[first : first + T + 1], and its gradient.
+
+    weights    in       named tuple of a cell (rnn.RNNWeights)
+    packed     in       Packed, of the same weights
+    states     scratch  States; H[0] in, the hidden state before the chunk
+    codes      in       (…, B) int32, characters by time and stream
+    gradient   out      like weights
+    """
+    cell.forward(weights, packed, states, sizes, codes, first)
+    loss = cross_entropy(weights, packed, states, sizes, codes, first)
+    H, D, O = states.H, states.D, states.O
+    rows, m, K = sizes.T * sizes.B, sizes.m, sizes.K
+    hidden, output = H.shape[2], O.shape[2]
+    product(at(O, 0), output, 1, at(weights.V, 0), hidden, at(D, 0), hidden, rows, K, hidden)
+    cell.backward(weights, packed, states, sizes)
+    product(at(D, 0), 1, hidden, at(H, 0), hidden, at(gradient.W, 0), hidden, m, rows, hidden)
+    after = at(H, sizes.B * hidden)
+    product(at(O, 0), 1, output, after, hidden, at(gradient.V, 0), hidden, K, rows, hidden)
+    sum_of_rows(D, rows, hidden, gradient.b)
+    sum_of_rows(O, rows, output, gradient.c)
+    input_gradient(states, sizes, codes, first, gradient.U)
+    return loss
+
+

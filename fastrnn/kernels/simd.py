@@ -1,0 +1,337 @@
+"""Vectors of 64 bytes: 16 float32 or 8 float64, on every processor.
+
+LLVM maps such a vector to one register of AVX-512, to two of AVX2, to four of SSE or NEON. The
+arithmetic is written out lane by lane in a fixed order, so the results have the same bits on all of
+them; only the speed differs.
+
+There are two faces of a vector. In compiled code it is a value: `x = load(H, i)`, `fma(x, y, z)`,
+`x * 0.5 + y`, `store(H, i, x)`, where `i` counts elements from the start of a contiguous array.
+While code is generated it is a `Lanes` object with the same operators, in which elementwise
+functions are written (see elementwise.py); `unary`, `binary` and `ternary` turn such a function
+into one for compiled code.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import PrimitiveModel
+from numba.extending import intrinsic, overload, register_model
+
+VECTOR_BYTES = 64
+
+INT32 = ir.IntType(32)
+
+
+def lanes(dtype) -> int:
+    """Elements of a vector, for a NumPy or Numba float type."""
+    return VECTOR_BYTES * 8 // (dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize)
+
+
+def padded(count: int, dtype) -> int:
+    """`count` elements rounded up to whole vectors."""
+    return -(-count // lanes(dtype)) * lanes(dtype)
+
+
+# --- vectors while code is generated ------------------------------------------------------------
+
+
+class Lanes:
+    """A vector of floats, of integers of the same width, or of truth values, being computed."""
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
+        self.builder = builder
+        self.value = value
+
+    @property
+    def count(self) -> int:
+        return self.value.type.count
+
+    @property
+    def bitwidth(self) -> int:
+        element = self.value.type.element
+        return {ir.FloatType: 32, ir.DoubleType: 64}.get(type(element)) or element.width
+
+    def _spread(self, other: Lanes | float) -> ir.Value:
+        """`other` as a value of this vector's type, a number in all lanes."""
+        if isinstance(other, Lanes):
+            return other.value
+        return ir.Constant(self.value.type, [other] * self.count)
+
+    def _new(self, value: ir.Value) -> Lanes:
+        return Lanes(self.builder, value)
+
+    def _apply(self, float_name: str, integer_name: str, other: Lanes | float) -> Lanes:
+        is_integer = isinstance(self.value.type.element, ir.IntType)
+        build = getattr(self.builder, integer_name if is_integer else float_name)
+        return self._new(build(self.value, self._spread(other)))
+
+    def __add__(self, other):
+        return self._apply("fadd", "add", other)
+
+    def __sub__(self, other):
+        return self._apply("fsub", "sub", other)
+
+    def __mul__(self, other):
+        return self._apply("fmul", "mul", other)
+
+    def __truediv__(self, other):
+        return self._new(self.builder.fdiv(self.value, self._spread(other)))
+
+    def __neg__(self):
+        return self._new(self.builder.fneg(self.value))
+
+    def __and__(self, other):
+        return self._new(self.builder.and_(self.value, self._spread(other)))
+
+    def __or__(self, other):
+        return self._new(self.builder.or_(self.value, self._spread(other)))
+
+    def __lshift__(self, bits: int):
+        return self._new(self.builder.shl(self.value, self._spread(bits)))
+
+    def __rshift__(self, bits: int):
+        """Shift of unsigned integers."""
+        return self._new(self.builder.lshr(self.value, self._spread(bits)))
+
+    def arithmetic_shift(self, bits: int) -> Lanes:
+        """Shift right of signed integers."""
+        return self._new(self.builder.ashr(self.value, self._spread(bits)))
+
+    def __rsub__(self, other: float):
+        return self._new(self._spread(other)) - self
+
+    def __lt__(self, other):
+        return self._new(self.builder.fcmp_ordered("<", self.value, self._spread(other)))
+
+    def __gt__(self, other):
+        return self._new(self.builder.fcmp_ordered(">", self.value, self._spread(other)))
+
+    def where(self, yes: Lanes | float, no: Lanes) -> Lanes:
+        """`yes` in the lanes where this one is true, elsewhere `no`."""
+        return self._new(self.builder.select(self.value, no._spread(yes), no.value))
+
+    def bits(self) -> Lanes:
+        """The same bits as integers."""
+        integers = ir.VectorType(ir.IntType(self.bitwidth), self.count)
+        return self._new(self.builder.bitcast(self.value, integers))
+
+    def floats(self) -> Lanes:
+        """The same bits as floating-point numbers."""
+        element = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bitwidth]
+        return self._new(self.builder.bitcast(self.value, ir.VectorType(element, self.count)))
+
+    def to_floats(self) -> Lanes:
+        """Signed integers converted to floating-point numbers of the same width."""
+        element = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bitwidth]
+        return self._new(self.builder.sitofp(self.value, ir.VectorType(element, self.count)))
+
+    def fma(self, factor: Lanes | float, term: Lanes | float) -> Lanes:
+        """self · factor + term with one rounding."""
+        arguments = [self.value, self._spread(factor), self._spread(term)]
+        return self._new(self.builder.call(fma_function(self.builder, self.value.type), arguments))
+
+    def polynomial(self, coefficients: list[float]) -> Lanes:
+        """coefficients[0] + coefficients[1]·self + …, by Horner's rule."""
+        result = self._new(self._spread(coefficients[-1]))
+        for coefficient in reversed(coefficients[:-1]):
+            result = result.fma(self, coefficient)
+        return result
+
+
+def fma_function(builder: ir.IRBuilder, vector: ir.VectorType) -> ir.Function:
+    """LLVM's fused multiply-add of vectors, declared in the module under construction."""
+    letter = {ir.FloatType: "f32", ir.DoubleType: "f64"}[type(vector.element)]
+    name = f"llvm.fma.v{vector.count}{letter}"
+    return builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), name
+    )
+
+
+# --- vectors in compiled code -------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """Numba's type of a vector, by the type of its elements."""
+
+    def __init__(self, dtype: types.Float):
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(Vector)
+class VectorModel(PrimitiveModel):
+    def __init__(self, manager, vector):
+        element = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, lanes(vector.dtype)))
+
+
+def address(context, builder, array_type, array, offset) -> ir.Value:
+    """Pointer to the element `offset` places after the first of a contiguous array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+def spread_element(builder, element: ir.Value, count: int) -> ir.Value:
+    """A vector with `element` in all of its `count` lanes."""
+    undefined = ir.Constant(ir.VectorType(element.type, count), ir.Undefined)
+    first = builder.insert_element(undefined, element, INT32(0))
+    zeros = ir.Constant(ir.VectorType(INT32, count), [0] * count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def spread(context, builder, vector: Vector, kind, value) -> ir.Value:
+    """A value of Numba type `kind` as a vector: a number goes to every lane."""
+    if isinstance(kind, Vector):
+        return value
+    return spread_element(builder, context.cast(builder, value, kind, vector.dtype), lanes(vector.dtype))
+
+
+@intrinsic
+def lanes_of(typing, array):
+    """Elements of an array, or behind a pointer, that make a vector."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, lanes(array.dtype))
+
+    return types.intp(array), codegen
+
+
+@intrinsic
+def at(typing, array, offset):
+    """Pointer to element `offset` of a contiguous array of any shape."""
+
+    def codegen(context, builder, signature, args):
+        return address(context, builder, array, *args)
+
+    return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def load(typing, array, offset):
+    """The vector at element `offset` of a contiguous array."""
+    vector = Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = address(context, builder, array, *args)
+        kind = context.get_value_type(vector)
+        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(typing, array, offset, vector):
+    """Write the vector to element `offset` of a contiguous array, and the following ones."""
+
+    def codegen(context, builder, signature, args):
+        pointer = address(context, builder, array, args[0], args[1])
+        pointer = builder.bitcast(pointer, args[2].type.as_pointer())
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, Vector(array.dtype)), codegen
+
+
+def _wrap(emit: Callable[..., Lanes]) -> Callable:
+    """Type and code of a function of vectors and scalars whose Lanes form is `emit`."""
+
+    def define(*arguments):
+        vector = next((a for a in arguments if isinstance(a, Vector)), None)
+        if vector is None or not all(isinstance(a, Vector | types.Number) for a in arguments):
+            return None
+
+        def codegen(context, builder, signature, args):
+            vectors = (
+                Lanes(builder, spread(context, builder, vector, kind, value))
+                for kind, value in zip(signature.args, args, strict=True)
+            )
+            return emit(*vectors).value
+
+        return vector(*arguments), codegen
+
+    return define
+
+
+def unary(emit: Callable[[Lanes], Lanes]) -> Callable:
+    """`emit` for vectors in compiled code."""
+    define = _wrap(emit)
+    return intrinsic(lambda typing, x: define(x))
+
+
+def binary(emit: Callable[[Lanes, Lanes], Lanes]) -> Callable:
+    """`emit` for vectors in compiled code; one of the two may be a number."""
+    define = _wrap(emit)
+    return intrinsic(lambda typing, x, y: define(x, y))
+
+
+def ternary(emit: Callable[[Lanes, Lanes, Lanes], Lanes]) -> Callable:
+    """`emit` for vectors in compiled code; any but one may be numbers."""
+    define = _wrap(emit)
+    return intrinsic(lambda typing, x, y, z: define(x, y, z))
+
+
+def _overload_operator(function: Callable) -> None:
+    compiled = binary(function)
+
+    @overload(function)
+    def define(x, y):
+        if isinstance(x, Vector) or isinstance(y, Vector):
+            return lambda x, y: compiled(x, y)
+
+
+for _operator in (operator.add, operator.sub, operator.mul, operator.truediv):
+    _overload_operator(_operator)
+
+fma = ternary(lambda x, y, z: x.fma(y, z))
+# A NaN in x stays one: both comparisons are false then.
+maximum = binary(lambda x, y: (x < y).where(y, x))
+minimum = binary(lambda x, y: (x > y).where(y, x))
+
+
+def _reduce(combine: Callable[[Lanes, Lanes], Lanes]) -> Callable:
+    """Combine the lanes of a vector into one number, halving it: lane i with lane i + n/2."""
+
+    def define(typing, x):
+        def codegen(context, builder, signature, args):
+            value = args[0]
+            while (half := value.type.count // 2) > 0:
+                low, high = (
+                    Lanes(
+                        builder,
+                        builder.shuffle_vector(
+                            value,
+                            ir.Constant(value.type, ir.Undefined),
+                            ir.Constant(ir.VectorType(INT32, half), list(range(first, first + half))),
+                        ),
+                    )
+                    for first in (0, half)
+                )
+                value = combine(low, high).value
+            return builder.extract_element(value, INT32(0))
+
+        return x.dtype(x), codegen
+
+    return intrinsic(define)
+
+
+sum_of_lanes = _reduce(lambda x, y: x + y)
+max_of_lanes = _reduce(lambda x, y: (x < y).where(y, x))
+
+
+@intrinsic
+def keep_first(typing, x, count, other):
+    """The first `count` lanes of x, and the number `other` in the rest."""
+
+    def codegen(context, builder, signature, args):
+        value, count, other = args
+        width = value.type.count
+        number = spread(context, builder, x, types.float64, other)
+        indices = ir.Constant(ir.VectorType(INT32, width), list(range(width)))
+        limit = spread_element(builder, builder.trunc(count, INT32), width)
+        return builder.select(builder.icmp_signed("<", indices, limit), value, number)
+
+    return x(x, types.intp, types.float64), codegen

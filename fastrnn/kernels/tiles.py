@@ -1,0 +1,223 @@
+"""Matrix products in register tiles, and transposition in registers.
+
+A tile is R rows by N vectors of C, kept in registers while k runs over the whole sum: per k it takes
+N vector loads of B, and R numbers of A, each spread over a vector. Every element of a product is
+one chain of fused multiply-adds in the order of k, whatever the tile; so all tile shapes, and all
+processors, give the same bits.
+
+Matrices lie anywhere in contiguous arrays: a pointer (simd.at) says where, strides in elements say
+how; rows of B and C are contiguous and whole vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from fastrnn.kernels.compile import jit
+from fastrnn.kernels.simd import INT32, at, fma_function, lanes, lanes_of, spread_element
+
+INT64 = ir.IntType(64)
+
+
+def _has_wide_registers() -> bool:
+    """Whether code is generated for AVX-512: 32 registers of a whole vector each."""
+    features = config.CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    return "+avx512f" in features
+
+
+# The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16 registers
+# of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide the latency
+# of the fused multiply-add.
+if _has_wide_registers():
+    TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 4, 8
+else:
+    TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 1, 6
+
+
+class _Matrix:
+    """A matrix in memory while code is generated, from its element `offset` on."""
+
+    def __init__(self, context, builder, pointer_type, pointer, offset):
+        self.builder = builder
+        self.align = pointer_type.dtype.bitwidth // 8
+        self.width = lanes(pointer_type.dtype)
+        self.vector = ir.VectorType(context.get_value_type(pointer_type.dtype), self.width)
+        self.first = builder.gep(pointer, [offset])
+
+    def _pointer(self, offset: ir.Value, v: int) -> ir.Value:
+        pointer = self.builder.gep(self.first, [self.builder.add(offset, INT64(v * self.width))])
+        return self.builder.bitcast(pointer, self.vector.as_pointer())
+
+    def load(self, offset: ir.Value, v: int = 0) -> ir.Value:
+        return self.builder.load(self._pointer(offset, v), align=self.align)
+
+    def store(self, value: ir.Value, offset: ir.Value, v: int = 0) -> None:
+        self.builder.store(value, self._pointer(offset, v), align=self.align)
+
+    def load_spread(self, offset: ir.Value) -> ir.Value:
+        return spread_element(self.builder, self.builder.load(self.builder.gep(self.first, [offset])), self.width)
+
+
+def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
+    """Code of a tile: C[:R, :N] += A[:R, :n] B[:n, :N], or without `+` if `fresh`."""
+    fma = fma_function(builder, C.vector)
+    tile = [(r, v) for r in range(R) for v in range(N)]
+    c_rows = [builder.mul(c_row, INT64(r)) for r in range(R)]
+    a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
+    zero = ir.Constant(C.vector, [0.0] * C.width)
+    before = {(r, v): zero if fresh else C.load(c_rows[r], v) for r, v in tile}
+
+    entry = builder.block
+    loop = builder.function.append_basic_block(f"tile{R}x{N}")
+    end = builder.function.append_basic_block(f"tile{R}x{N}.end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(INT64)
+    sums = {at: builder.phi(C.vector) for at in tile}
+    b_vectors = [B.load(builder.mul(k, b_k), v) for v in range(N)]
+    after = {}
+    for r in range(R):
+        a_spread = A.load_spread(builder.add(builder.mul(k, a_k), a_rows[r]))
+        for v in range(N):
+            after[r, v] = builder.call(fma, [a_spread, b_vectors[v], sums[r, v]])
+    next_k = builder.add(k, INT64(1))
+    for phi, start, step in [(k, INT64(0), next_k)] + [(sums[at], before[at], after[at]) for at in tile]:
+        phi.add_incoming(start, entry)
+        phi.add_incoming(step, loop)
+    builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
+
+    builder.position_at_end(end)
+    for r, v in tile:
+        C.store(after[r, v], c_rows[r], v)
+
+
+def _make_tile(fresh: bool) -> Callable:
+    @intrinsic
+    def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n):
+        """One tile of `rows` by `vectors`: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
+        i = types.intp
+        signature = types.void(i, i, A, i, i, i, B, i, i, C, i, i, i)
+
+        def codegen(context, builder, signature, args):
+            rows, vectors, a_start, a, a_row, a_k, b_start, b, b_k, c_start, c, c_row, n = args
+            a_matrix = _Matrix(context, builder, A, a_start, a)
+            b_matrix = _Matrix(context, builder, B, b_start, b)
+            c_matrix = _Matrix(context, builder, C, c_start, c)
+            shapes = [(r, v) for r in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)]
+            shapes += [(1, v) for v in range(TILE_VECTORS + 1, ROW_VECTORS + 1)]
+            end = builder.function.append_basic_block("tiles.end")
+            number = builder.add(builder.mul(rows, INT64(ROW_VECTORS + 1)), vectors)
+            switch = builder.switch(number, end)
+            for R, N in shapes:
+                block = builder.function.append_basic_block(f"tile{R}x{N}.start")
+                switch.add_case(INT64(R * (ROW_VECTORS + 1) + N), block)
+                builder.position_at_end(block)
+                _emit_tile(
+                    builder, R, N, fresh, a_matrix, a_row, a_k, b_matrix, b_k, c_matrix, c_row, n
+                )
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def _make_product(fresh: bool) -> Callable:
+    tile = _make_tile(fresh)
+
+    @jit
+    def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns):
+        width = lanes_of(C)
+        vectors = columns // width
+        # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6
+        # and a slow one of 1.
+        strips = -(-vectors // (ROW_VECTORS if rows == 1 else TILE_VECTORS))
+        blocks = -(-rows // TILE_ROWS)
+        v = 0
+        for strip in range(strips, 0, -1):
+            strip_vectors = (vectors - v) // strip if strip > 1 else vectors - v
+            r = 0
+            for block in range(blocks, 0, -1):
+                block_rows = (rows - r) // block if block > 1 else rows - r
+                tile(
+                    block_rows,
+                    strip_vectors,
+                    A,
+                    r * a_row,
+                    a_row,
+                    a_k,
+                    B,
+                    v * width,
+                    b_k,
+                    C,
+                    r * c_row + v * width,
+                    c_row,
+                    n,
+                )
+                r += block_rows
+            v += strip_vectors
+
+    return product
+
+
+# product: C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], for n ≥ 1 and whole vectors of columns.
+#   A, a_row, a_k   in    pointer; element (r, k) at r·a_row + k·a_k, so Aᵀ needs no copy
+#   B, b_k          in    pointer; element (k, j) at k·b_k + j
+#   C, c_row        out   pointer; element (r, j) at r·c_row + j
+# add_product: the same, added to what C holds.
+product = _make_product(fresh=True)
+add_product = _make_product(fresh=False)
+
+
+@intrinsic
+def transpose_block(typing, A, a_row, B, b_row):
+    """A square of one vector's width: B[j, i] = A[i, j], in log2(width) rounds of shuffles."""
+    signature = types.void(A, types.intp, B, types.intp)
+
+    def codegen(context, builder, signature, args):
+        a, a_row, b, b_row = args
+        source = _Matrix(context, builder, A, a, INT64(0))
+        target = _Matrix(context, builder, B, b, INT64(0))
+        width = source.width
+        rows = [source.load(builder.mul(a_row, INT64(r))) for r in range(width)]
+        half = 1
+        while half < width:
+            # Swap the upper right and lower left quarters of each square of 2·half.
+            upper = [j if not j & half else width + j - half for j in range(width)]
+            lower = [j + half if not j & half else width + j for j in range(width)]
+            for r in range(width):
+                if not r & half:
+                    pair = rows[r], rows[r + half]
+                    rows[r], rows[r + half] = (
+                        builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(INT32, width), mask))
+                        for mask in (upper, lower)
+                    )
+            half *= 2
+        for r in range(width):
+            target.store(rows[r], builder.mul(b_row, INT64(r)))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@jit
+def transpose(A, B, first, last):
+    """B[:, first:last] = A[first:last].T, for whole vectors of rows and columns.
+
+    A   (I, J)  in
+    B   (J, I)  out
+    """
+    width = lanes_of(A)
+    rows, columns = A.shape
+    for i in range(first, last, width):
+        for j in range(0, columns, width):
+            transpose_block(at(A, i * columns + j), columns, at(B, j * rows + i), rows)

@@ -1,0 +1,193 @@
+"""A recurrent network in the kernels' memory: padded, aligned, allocated once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastrnn.kernels import entries
+from fastrnn.kernels.cell import Packed, Sizes, States
+from fastrnn.kernels.rnn import RNNWeights
+from fastrnn.kernels.simd import VECTOR_BYTES, padded
+from fastrnn.model import Config, Parameters, parameter_shapes
+
+
+def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that start on a vector boundary, so that no vector straddles two cache lines."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.zeros(size + VECTOR_BYTES, np.uint8)
+    start = -buffer.ctypes.data % VECTOR_BYTES
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def unpadded(config: Config, characters: int, weights: RNNWeights) -> Parameters:
+    """Views of stored weights in the shapes of `parameter_shapes`."""
+    views = {}
+    for name, shape in parameter_shapes(config, characters).items():
+        stored = getattr(weights, name)
+        stored = stored.T if name == "U" else stored
+        views[name] = stored[tuple(slice(size) for size in shape)]
+    return views
+
+
+class Network:
+    """Weights, optimizer memory and hidden states of a model, and the operations on them.
+
+    Everything outside sees parameters in the shapes of `fastrnn.model`; inside, U is stored as its
+    transpose, and rows and columns are padded to whole vectors with zeros, which stay zero.
+
+    Parameters
+    ----------
+    config : Config
+    characters : int
+        K, the size of the vocabulary.
+
+    Attributes
+    ----------
+    parameters, gradient, memory, best : Parameters
+        Views of the current weights, the last gradient, AdaGrad's sums of squares, and the weights
+        with the lowest smooth loss. Writing to `parameters` needs a call of `pack` afterwards.
+    hidden : (B, m) array
+        View of the hidden state before the next chunk.
+    """
+
+    def __init__(self, config: Config, characters: int):
+        self.config = config
+        self.dtype = np.dtype(config.dtype)
+        self.sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
+        (self._flat, self._weights, self.parameters) = self._allocate_weights()
+        (_, self._gradient, self.gradient) = self._allocate_weights()
+        (_, self._memory, self.memory) = self._allocate_weights()
+        (self._best, _, self.best) = self._allocate_weights()
+        rows, columns = padded(config.hidden, self.dtype), padded(characters, self.dtype)
+        self._packed = Packed(
+            aligned_zeros((rows, rows), self.dtype), aligned_zeros((rows, columns), self.dtype)
+        )
+        self._states = self._allocate_states(config.seq_length, config.batch)
+        self._sampling = self._allocate_states(1, 1)
+        self.hidden = self._states.H[0, :, : config.hidden]
+
+    def _allocate_weights(self) -> tuple[np.ndarray, RNNWeights, Parameters]:
+        """A flat buffer, the stored weights that are views into it, and their unpadded views."""
+        shapes = {
+            name: tuple(padded(size, self.dtype) for size in (shape[::-1] if name == "U" else shape))
+            for name, shape in parameter_shapes(self.config, self.sizes.K).items()
+        }
+        flat = aligned_zeros(sum(math.prod(shape) for shape in shapes.values()), self.dtype)
+        parts = np.split(flat, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+        weights = RNNWeights(*(part.reshape(shape) for part, shape in zip(parts, shapes.values())))
+        return flat, weights, unpadded(self.config, self.sizes.K, weights)
+
+    def _allocate_states(self, T: int, B: int) -> States:
+        rows, columns = padded(self.sizes.m, self.dtype), padded(self.sizes.K, self.dtype)
+        return States(
+            H=aligned_zeros((T + 1, B, rows), self.dtype),
+            D=aligned_zeros((T, B, rows), self.dtype),
+            O=aligned_zeros((T, B, columns), self.dtype),
+            loss=aligned_zeros(padded(T * B, self.dtype), self.dtype),
+            total=aligned_zeros(padded(T * B, self.dtype), self.dtype),
+            occurring=np.zeros(self.sizes.K + 1, np.int64),
+        )
+
+    def pack(self) -> None:
+        """Bring the packed copies of the weights up to date after writing to `parameters`."""
+        entries.pack(self._weights, self._packed)
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Copy parameters in, in any float dtype."""
+        for name, view in self.parameters.items():
+            view[...] = parameters[name]
+        self.pack()
+
+    def loss(self, codes: np.ndarray) -> float:
+        """Cross-entropy of one chunk in nats, summed over T and averaged over B.
+
+        Parameters
+        ----------
+        codes : (T + 1, B) int32 array
+            Read from `hidden` on, which stays as it is.
+        """
+        return entries.loss(self._weights, self._packed, self._states, self.sizes, codes)
+
+    def loss_and_gradient(self, codes: np.ndarray) -> float:
+        """As `loss`; the loss's gradient is left in `gradient`."""
+        arguments = self._weights, self._packed, self._states, self.sizes, codes
+        return entries.loss_and_gradient(*arguments, self._gradient)
+
+    def update(self) -> None:
+        """One AdaGrad step from `gradient`, as `loss_and_gradient` left it."""
+        entries.update(
+            self._weights,
+            self._gradient,
+            self._memory,
+            self._packed,
+            self._states,
+            self.sizes,
+            self.config.learning_rate,
+            self.config.clip,
+        )
+
+    def train(self, codes: np.ndarray, record: np.ndarray, smooth_losses: np.ndarray) -> None:
+        """One update for each element of `smooth_losses`, on successive chunks.
+
+        Parameters
+        ----------
+        codes : (updates · T + 1, B) int32 array
+            Characters, each less than K; as `streams.Streams.read` gives them.
+        record : (4,) float64 array
+            In and out: the smooth loss, the lowest so far, the index in this call of the update that
+            reached it, and whether `best` is still to be copied from `parameters` (1) or not (0).
+        smooth_losses : (updates,) float64 array
+            Out: the smooth loss after each update.
+        """
+        entries.train(
+            self._weights,
+            self._gradient,
+            self._memory,
+            self._packed,
+            self._states,
+            self.sizes,
+            codes,
+            self.config.learning_rate,
+            self.config.clip,
+            self._flat,
+            self._best,
+            record,
+            smooth_losses,
+        )
+
+    def sample(
+        self, hidden: np.ndarray, code: int, uniforms: np.ndarray, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Draw a character for each of `uniforms`, after the hidden state has read `code`.
+
+        Parameters
+        ----------
+        hidden : (m,) array
+            In and out: the hidden state before `code`, then that before the last character drawn.
+        code : int
+        uniforms : (n,) float64 array
+            Random numbers in [0, 1).
+        temperature : float
+            Logits are divided by it; 0 takes the likeliest character.
+
+        Returns
+        -------
+        (n,) int32 array
+        """
+        codes = np.empty((len(uniforms), 1), np.int32)
+        state = self._sampling.H[0, 0, : self.sizes.m]
+        state[...] = hidden
+        entries.sample(
+            self._weights,
+            self._packed,
+            self._sampling,
+            Sizes(self.sizes.m, self.sizes.K, 1, 1),
+            code,
+            temperature,
+            uniforms,
+            codes,
+        )
+        hidden[...] = state
+        return codes[:, 0]
