@@ -1,0 +1,73 @@
+"""fastrnn: train a recurrent network on any text, character by character, and let it write.
+
+>>> import fastrnn
+>>> corpus = fastrnn.read_corpus("book.txt")
+>>> checkpoint = fastrnn.train(corpus, fastrnn.Config(hidden=100), epochs=9, path="best.h5")
+>>> fastrnn.load("best.h5").sample(200, seed=1)
+
+The names below are the public interface; each is imported when it is first used, so that
+`import fastrnn` takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastrnn._version import __version__
+
+if TYPE_CHECKING:
+    from fastrnn.checkpoint import Checkpoint
+    from fastrnn.checkpoint import load as load_checkpoint
+    from fastrnn.config import Config
+    from fastrnn.corpus import Corpus, Vocabulary, read_corpus
+    from fastrnn.errors import FastrnnError
+    from fastrnn.gradcheck import check_gradients
+    from fastrnn.plots import plot_loss
+    from fastrnn.synthesis import Model, load
+    from fastrnn.training import Observer, train
+
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "Corpus",
+    "FastrnnError",
+    "Model",
+    "Observer",
+    "Vocabulary",
+    "__version__",
+    "check_gradients",
+    "load",
+    "load_checkpoint",
+    "plot_loss",
+    "read_corpus",
+    "train",
+]
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "Config": "config",
+    "Corpus": "corpus",
+    "FastrnnError": "errors",
+    "Model": "synthesis",
+    "Observer": "training",
+    "Vocabulary": "corpus",
+    "check_gradients": "gradcheck",
+    "load": "synthesis",
+    "load_checkpoint": "checkpoint",
+    "plot_loss": "plots",
+    "read_corpus": "corpus",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    value = getattr(import_module(f"fastrnn.{_HOMES[name]}"), name.removesuffix("_checkpoint"))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

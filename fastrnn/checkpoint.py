@@ -32,16 +32,18 @@ import re
 import secrets
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
+from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.model import Config, Parameters, parameter_shapes
+from fastrnn.model import Parameters, parameter_shapes
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
 FORMAT = 1
@@ -136,18 +138,8 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     FastrnnError
         If the file cannot be written, or the checkpoint is one that `load` would refuse.
     """
-    try:
+    with _save_errors(path):
         _replace(os.path.realpath(path), _seal(_build(checkpoint)))
-    except ValueError as error:
-        raise FastrnnError(
-            f"cannot save {_shown(path)}: {error}; an older file is unchanged"
-        ) from error
-    except MemoryError as error:
-        raise FastrnnError(f"cannot save {_shown(path)}: {_NO_MEMORY}") from error
-    except OSError as error:
-        mend = _SAVE_MENDS.get(error.errno, "choose another path")
-        problem = error.strerror or error
-        raise FastrnnError(f"cannot save {_shown(path)}: {problem}; {mend}") from error
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
@@ -201,6 +193,61 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Check, before hours of training, that `save` can write to `path` and destroys nothing else.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where a checkpoint is to be saved.
+
+    Raises
+    ------
+    FastrnnError
+        If there is a file that is no checkpoint, or the folder cannot be written.
+    """
+    target = os.path.realpath(path)
+    if os.path.isfile(target) and not is_checkpoint(target):
+        raise FastrnnError(
+            f"cannot save {_shown(path)}: there is a file that is no checkpoint; "
+            "choose another path, or move it away"
+        )
+    with _save_errors(path):
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """What a checkpoint holds, in lines for people to read."""
+    config, corpus = checkpoint.config, checkpoint.corpus
+    best, last = checkpoint.best, checkpoint.last
+    parameters = sum(array.size for array in best.parameters.values())
+
+    def loss(value: float) -> str:
+        nats = value / config.seq_length
+        return f"{value:.4f} ({nats:.4f} nats, {nats / math.log(2):.4f} bits per character)"
+
+    rows = {
+        "model": f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}",
+        "corpus": f"{corpus.name}, {corpus.length:,} characters, SHA-256 {corpus.sha256}",
+        "vocabulary": f"{len(checkpoint.vocabulary)} characters: {checkpoint.vocabulary!r}",
+        "training": ", ".join(
+            f"{name.replace('_', ' ')} {value}"
+            for name, value in asdict(config).items()
+            if name not in ("hidden", "dtype")
+        ),
+        "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
+        "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
+        "epochs": f"{last.epoch} complete, then {last.chunk:,} updates",
+        "history": f"{len(checkpoint.history.update):,} smooth losses, "
+        f"{len(checkpoint.history.samples)} samples",
+        "time": f"{checkpoint.seconds:.1f} s",
+        "written by": f"fastrnn {checkpoint.version}",
+    }
+    return "\n".join(f"{name:12}{row}" for name, row in rows.items())
+
+
 _NO_MEMORY = "too little memory; close other programs or use a smaller model"
 _AGAIN = "use a backup or train again"
 _SAVE_MENDS = {
@@ -215,6 +262,22 @@ _LOAD_MENDS = {
     errno.ENOENT: "check the path, or train a model first",
     errno.EISDIR: "name a file",
 }
+
+
+@contextmanager
+def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise FastrnnError(
+            f"cannot save {_shown(path)}: {error}; an older file is unchanged"
+        ) from error
+    except MemoryError as error:
+        raise FastrnnError(f"cannot save {_shown(path)}: {_NO_MEMORY}") from error
+    except OSError as error:
+        mend = _SAVE_MENDS.get(error.errno, "choose another path")
+        problem = error.strerror or error
+        raise FastrnnError(f"cannot save {_shown(path)}: {problem}; {mend}") from error
 
 
 def _shown(path: str | os.PathLike[str]) -> str:
@@ -333,9 +396,6 @@ def _validate_generator(generator: Any) -> None:
 def _build(checkpoint: Checkpoint) -> io.BytesIO:
     """The HDF5 file, with an empty user block."""
     samples, history = checkpoint.history.samples, checkpoint.history
-    config = asdict(checkpoint.config)
-    if math.isinf(config["clip"]):  # JSON has no infinity
-        config["clip"] = None
     columns = {
         "update": [sample.update for sample in samples],
         "smooth_loss": [sample.smooth_loss for sample in samples],
@@ -343,7 +403,7 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
         "text": "".join(sample.text for sample in samples),
     }
     tree = vars(checkpoint) | {
-        "config": config,
+        "config": checkpoint.config.to_json(),
         "corpus": asdict(checkpoint.corpus),
         "history": vars(history) | {"samples": columns},
     }
@@ -411,10 +471,7 @@ def _parse(data: bytes) -> Checkpoint:
 
 def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
     """Read what `_layout` lists from a file of `end` bytes; there must be nothing else."""
-    config = _read(root, end, "config", JSON, ())
-    if isinstance(config, dict) and config.get("clip", 0) is None:
-        config["clip"] = math.inf
-    config = _record(Config, config)
+    config = Config.from_json(_read(root, end, "config", JSON, ()))
 
     def length(name: str) -> int:
         return math.prod(_open_dataset(root, end, name).shape)

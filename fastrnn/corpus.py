@@ -11,13 +11,13 @@ import codecs
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fastrnn.cache import cache_folder
 from fastrnn.errors import FastrnnError
 
 NAMED_CORPORA = {
@@ -277,8 +277,7 @@ def _default_text() -> str:
 
 def _download(name: str) -> bytes:
     """A named corpus, from the user's cache folder if it is there."""
-    # Imported here because few need them, and everybody would wait for them.
-    import platformdirs
+    # Imported here because few need it, and everybody would wait for it.
     import pooch
 
     url, sha256 = NAMED_CORPORA[name]
@@ -288,11 +287,7 @@ def _download(name: str) -> bytes:
         "--corpus PATH"
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="fastrnn-") as temporary:
-            cache = Path(platformdirs.user_cache_dir("fastrnn"))
-            usable = os.path.isfile(cache / file) or _writable(cache)
-            folder = cache if usable else temporary
-            return Path(pooch.retrieve(url, f"sha256:{sha256}", file, folder)).read_bytes()
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", file, cache_folder())).read_bytes()
     except OSError as error:  # every exception of requests is one
         response = getattr(error, "response", None)
         reason = type(error).__name__ if response is None else f"HTTP {response.status_code}"
@@ -303,14 +298,3 @@ def _download(name: str) -> bytes:
         raise FastrnnError(
             f"the corpus {name!r} was downloaded with a wrong SHA-256 and thrown away; {instead}"
         ) from error
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`, which is made if need be."""
-    try:
-        # Without a home directory the path starts with a literal ~.
-        if folder.is_absolute():
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder.is_absolute() and os.access(folder, os.W_OK)
-    except OSError:
-        return False

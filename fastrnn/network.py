@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from fastrnn.config import Config
 from fastrnn.kernels import entries
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.rnn import RNNWeights
 from fastrnn.kernels.simd import VECTOR_BYTES, padded
-from fastrnn.model import Config, Parameters, parameter_shapes
+from fastrnn.model import Parameters, parameter_shapes
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -58,7 +59,7 @@ class Network:
         self.sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
         (self._flat, self._weights, self.parameters) = self._allocate_weights()
         (_, self._gradient, self.gradient) = self._allocate_weights()
-        (_, self._memory, self.memory) = self._allocate_weights()
+        (self._memory_flat, self._memory, self.memory) = self._allocate_weights()
         (self._best, _, self.best) = self._allocate_weights()
         rows, columns = padded(config.hidden, self.dtype), padded(characters, self.dtype)
         self._packed = Packed(
@@ -71,7 +72,9 @@ class Network:
     def _allocate_weights(self) -> tuple[np.ndarray, RNNWeights, Parameters]:
         """A flat buffer, the stored weights that are views into it, and their unpadded views."""
         shapes = {
-            name: tuple(padded(size, self.dtype) for size in (shape[::-1] if name == "U" else shape))
+            name: tuple(
+                padded(size, self.dtype) for size in (shape[::-1] if name == "U" else shape)
+            )
             for name, shape in parameter_shapes(self.config, self.sizes.K).items()
         }
         flat = aligned_zeros(sum(math.prod(shape) for shape in shapes.values()), self.dtype)
@@ -158,36 +161,53 @@ class Network:
         )
 
     def sample(
-        self, hidden: np.ndarray, code: int, uniforms: np.ndarray, temperature: float = 1.0
+        self, hidden: np.ndarray, known: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0
     ) -> np.ndarray:
-        """Draw a character for each of `uniforms`, after the hidden state has read `code`.
+        """Read the known characters, and draw another for each of `uniforms`.
 
         Parameters
         ----------
         hidden : (m,) array
-            In and out: the hidden state before `code`, then that before the last character drawn.
-        code : int
+            In and out: the hidden state before the first known character, then that after all but
+            the last character drawn.
+        known : (k,) integer array
+            At least one character.
         uniforms : (n,) float64 array
             Random numbers in [0, 1).
         temperature : float
-            Logits are divided by it; 0 takes the likeliest character.
+            Logits are divided by it; at 0 the likeliest character is taken.
 
         Returns
         -------
         (n,) int32 array
+            The characters drawn.
         """
-        codes = np.empty((len(uniforms), 1), np.int32)
+        codes = np.empty((len(known) + len(uniforms), 1), np.int32)
+        codes[: len(known), 0] = known
         state = self._sampling.H[0, 0, : self.sizes.m]
         state[...] = hidden
         entries.sample(
             self._weights,
             self._packed,
             self._sampling,
-            Sizes(self.sizes.m, self.sizes.K, 1, 1),
-            code,
+            self.sizes._replace(T=1, B=1),
+            codes,
+            len(known),
             temperature,
             uniforms,
-            codes,
         )
         hidden[...] = state
-        return codes[:, 0]
+        return codes[len(known) :, 0]
+
+    def copy_state(self) -> tuple[np.ndarray, ...]:
+        """Copies of everything that training changes, for `restore_state`."""
+        return tuple(array.copy() for array in self._trained())
+
+    def restore_state(self, state: tuple[np.ndarray, ...]) -> None:
+        """Go back to what `copy_state` gave."""
+        for array, copy in zip(self._trained(), state, strict=True):
+            array[...] = copy
+        self.pack()
+
+    def _trained(self) -> tuple[np.ndarray, ...]:
+        return self._flat, self._memory_flat, self._best, self.hidden

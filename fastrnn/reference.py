@@ -70,7 +70,11 @@ def backward(parameters: Parameters, forward: Forward, codes: np.ndarray) -> Par
 
 
 def update(
-    parameters: Parameters, gradient: Parameters, memory: Parameters, learning_rate: float, clip: float
+    parameters: Parameters,
+    gradient: Parameters,
+    memory: Parameters,
+    learning_rate: float,
+    clip: float,
 ) -> None:
     """One AdaGrad step in place, with the gradient clipped to ±clip."""
     for name, theta in parameters.items():

@@ -8,15 +8,15 @@ cache directory is a hash of all kernel sources, so a change of any of them comp
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numba
-import platformdirs
-from numba.core import config
+from numba.core import config, event
+
+from fastrnn.cache import cache_folder
 
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
@@ -24,25 +24,32 @@ OPTIONS = {"error_model": "numpy", "nogil": True}
 
 
 @cache
-def cache_directory() -> str:
-    """A writable directory for compiled kernels that belongs to exactly these sources."""
+def kernel_folder() -> str:
+    """Where compiled kernels of exactly these sources are kept."""
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sources.update(path.name.encode() + b"\0" + path.read_bytes())
-    name = f"kernels-{sources.hexdigest()[:16]}"
-    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
-    parents = [
-        Path(config.CACHE_DIR or platformdirs.user_cache_dir("fastrnn", appauthor=False)),
-        Path(tempfile.gettempdir()) / f"fastrnn{user}",
-    ]
-    for parent in parents:
-        try:
-            (parent / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=parent / name).close()  # mkdir succeeds on a read-only one
-            return str(parent / name)
-        except OSError:
-            continue
-    return tempfile.mkdtemp(prefix=name)
+    folder = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()
+    return str(folder / f"kernels-{sources.hexdigest()[:16]}")
+
+
+@contextmanager
+def compilation_notice(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` when a kernel is first compiled within this context, instead of being loaded."""
+
+    class Listener(event.Listener):
+        told = False
+
+        def on_start(self, event: event.Event) -> None:
+            if not self.told:
+                self.told = True
+                tell()
+
+        def on_end(self, event: event.Event) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def jit(function: Callable) -> Callable:
@@ -52,7 +59,7 @@ def jit(function: Callable) -> Callable:
 
 def entry(function: Callable) -> Callable:
     """Compile a kernel that Python calls, and keep its machine code on disk."""
-    before, config.CACHE_DIR = config.CACHE_DIR, cache_directory()
+    before, config.CACHE_DIR = config.CACHE_DIR, kernel_folder()
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
     finally:

@@ -38,7 +38,19 @@ def update(weights, gradient, memory, packed, states, sizes, eta, clip):
 
 @entry
 def train(
-    weights, gradient, memory, packed, states, sizes, codes, eta, clip, flat, best, record, smooth_losses
+    weights,
+    gradient,
+    memory,
+    packed,
+    states,
+    sizes,
+    codes,
+    eta,
+    clip,
+    flat,
+    best,
+    record,
+    smooth_losses,
 ):
     """One update for each element of `smooth_losses`, on successive chunks.
 
@@ -95,23 +107,23 @@ def draw(O, c, K, temperature, uniform):
 
 
 @entry
-def sample(weights, packed, states, sizes, code, temperature, uniforms, codes):
-    """Draw one character after the other, each from the softmax given all before it.
+def sample(weights, packed, states, sizes, codes, known, temperature, uniforms):
+    """Read the known characters, then draw one after the other from the softmax given all before.
 
-    states      in, out  States for T = B = 1; H[0] is the hidden state before `code` is read
-    code        in       the character to start from
+    states      in, out  States for T = B = 1; H[0] is the hidden state before codes[0] is read, then
+                         that after all but the last character
+    codes       in, out  (known + n, 1) int32; the first `known` ≥ 1 are read, the others drawn
     uniforms    in       (n,) float64 in [0, 1), one for each draw
-    codes       out      (n, 1) int32
     """
     H, O = states.H, states.O
-    for i in range(uniforms.size):
-        codes[i, 0] = code
+    for i in range(codes.shape[0] - 1):
         cell.forward(weights, packed, states, sizes, codes, i)
-        output.logits(weights, packed, states, sizes)
-        if temperature > 0.0:
-            code = draw(O, weights.c, sizes.K, temperature, uniforms[i])
-        else:
-            code = likeliest(O, weights.c, sizes.K)
-        codes[i, 0] = code
         for j in range(0, H.shape[2], lanes_of(H)):
             store(H, j, load(H, H.shape[2] + j))
+        if i + 1 < known:
+            continue
+        output.logits(weights, packed, states, sizes)
+        if temperature > 0.0:
+            codes[i + 1, 0] = draw(O, weights.c, sizes.K, temperature, uniforms[i + 1 - known])
+        else:
+            codes[i + 1, 0] = likeliest(O, weights.c, sizes.K)

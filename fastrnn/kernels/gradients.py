@@ -73,5 +73,3 @@ def gradients(weights, packed, states, sizes, codes, first, gradient):
     sum_of_rows(O, rows, output, gradient.c)
     input_gradient(states, sizes, codes, first, gradient.U)
     return loss
-
-

@@ -6,7 +6,16 @@ import numpy as np
 
 from fastrnn.kernels.compile import jit
 from fastrnn.kernels.elementwise import exp, log
-from fastrnn.kernels.simd import at, keep_first, lanes_of, load, max_of_lanes, maximum, store, sum_of_lanes
+from fastrnn.kernels.simd import (
+    at,
+    keep_first,
+    lanes_of,
+    load,
+    max_of_lanes,
+    maximum,
+    store,
+    sum_of_lanes,
+)
 from fastrnn.kernels.tiles import product
 
 

@@ -41,7 +41,16 @@ def _forward(weights, packed, states, sizes, codes, first):
                 for i in range(0, row, width):
                     store(H, now + stream * row + i, load(U, u + i) + load(b, i))
             add_product(
-                at(H, now - step), row, 1, at(packed.W, 0), row, at(H, now), row, sizes.B, sizes.m, row
+                at(H, now - step),
+                row,
+                1,
+                at(packed.W, 0),
+                row,
+                at(H, now),
+                row,
+                sizes.B,
+                sizes.m,
+                row,
             )
             for i in range(now, now + step, width):
                 store(H, i, tanh(load(H, i)))
@@ -63,7 +72,16 @@ def _backward(weights, packed, states, sizes):
             now = t * step
             if t + 1 < sizes.T:
                 add_product(
-                    at(D, now + step), row, 1, at(weights.W, 0), row, at(D, now), row, sizes.B, sizes.m, row
+                    at(D, now + step),
+                    row,
+                    1,
+                    at(weights.W, 0),
+                    row,
+                    at(D, now),
+                    row,
+                    sizes.B,
+                    sizes.m,
+                    row,
                 )
             for i in range(now, now + step, width):
                 h = load(H, step + i)

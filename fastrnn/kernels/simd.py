@@ -28,7 +28,11 @@ INT32 = ir.IntType(32)
 
 def lanes(dtype) -> int:
     """Elements of a vector, for a NumPy or Numba float type."""
-    return VECTOR_BYTES * 8 // (dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize)
+    return (
+        VECTOR_BYTES
+        * 8
+        // (dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize)
+    )
 
 
 def padded(count: int, dtype) -> int:
@@ -187,7 +191,9 @@ def spread(context, builder, vector: Vector, kind, value) -> ir.Value:
     """A value of Numba type `kind` as a vector: a number goes to every lane."""
     if isinstance(kind, Vector):
         return value
-    return spread_element(builder, context.cast(builder, value, kind, vector.dtype), lanes(vector.dtype))
+    return spread_element(
+        builder, context.cast(builder, value, kind, vector.dtype), lanes(vector.dtype)
+    )
 
 
 @intrinsic
@@ -218,7 +224,9 @@ def load(typing, array, offset):
     def codegen(context, builder, signature, args):
         pointer = address(context, builder, array, *args)
         kind = context.get_value_type(vector)
-        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=array.dtype.bitwidth // 8)
+        return builder.load(
+            builder.bitcast(pointer, kind.as_pointer()), align=array.dtype.bitwidth // 8
+        )
 
     return vector(array, types.intp), codegen
 
@@ -305,7 +313,9 @@ def _reduce(combine: Callable[[Lanes, Lanes], Lanes]) -> Callable:
                         builder.shuffle_vector(
                             value,
                             ir.Constant(value.type, ir.Undefined),
-                            ir.Constant(ir.VectorType(INT32, half), list(range(first, first + half))),
+                            ir.Constant(
+                                ir.VectorType(INT32, half), list(range(first, first + half))
+                            ),
                         ),
                     )
                     for first in (0, half)

@@ -62,7 +62,9 @@ class _Matrix:
         self.builder.store(value, self._pointer(offset, v), align=self.align)
 
     def load_spread(self, offset: ir.Value) -> ir.Value:
-        return spread_element(self.builder, self.builder.load(self.builder.gep(self.first, [offset])), self.width)
+        return spread_element(
+            self.builder, self.builder.load(self.builder.gep(self.first, [offset])), self.width
+        )
 
 
 def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
@@ -88,7 +90,9 @@ def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
         for v in range(N):
             after[r, v] = builder.call(fma, [a_spread, b_vectors[v], sums[r, v]])
     next_k = builder.add(k, INT64(1))
-    for phi, start, step in [(k, INT64(0), next_k)] + [(sums[at], before[at], after[at]) for at in tile]:
+    for phi, start, step in [(k, INT64(0), next_k)] + [
+        (sums[at], before[at], after[at]) for at in tile
+    ]:
         phi.add_incoming(start, entry)
         phi.add_incoming(step, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
@@ -198,7 +202,9 @@ def transpose_block(typing, A, a_row, B, b_row):
                 if not r & half:
                     pair = rows[r], rows[r + half]
                     rows[r], rows[r + half] = (
-                        builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(INT32, width), mask))
+                        builder.shuffle_vector(
+                            *pair, ir.Constant(ir.VectorType(INT32, width), mask)
+                        )
                         for mask in (upper, lower)
                     )
             half *= 2

@@ -1,0 +1,69 @@
+"""What decides a training, with the reference experiment's values as defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fastrnn.errors import FastrnnError
+
+DTYPES = ("float32", "float64")
+
+EPOCHS = 9
+SAMPLE_EVERY = 10_000  # updates
+SAMPLE_LENGTH = 200  # characters
+CHECKPOINT_EVERY = 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that, with the text, decides the outcome of a training.
+
+    The defaults are the reference experiment's: a vanilla RNN with 100 hidden units on sequences of 25
+    characters, AdaGrad with learning rate 0.1, weights from N(0, 0.01²), gradients clipped to ±5.
+    """
+
+    hidden: int = 100  # m, hidden units
+    seq_length: int = 25  # T, characters per update and stream
+    batch: int = 1  # B, parallel streams
+    learning_rate: float = 0.1  # eta of AdaGrad
+    sigma: float = 0.01  # standard deviation of the initial weights
+    clip: float = 5.0  # gradients are clipped to ±clip, element by element
+    seed: int = 0  # of the initial weights and of the samples
+    dtype: str = "float32"  # of parameters and arithmetic
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                lowest = 0 if field.name == "seed" else 1
+                good = type(value) is int and lowest <= value < 2**31
+                wanted = f"a whole number from {lowest} to {2**31 - 1}"
+            elif field.type == "float":
+                # A clip of infinity switches clipping off; a sigma of 0 starts from zero weights.
+                lowest_open = field.name != "sigma"
+                good = type(value) in (int, float) and (value > 0 if lowest_open else value >= 0)
+                good = good and (value < float("inf") or field.name == "clip")
+                wanted = "a positive number" if lowest_open else "zero or a positive number"
+            else:
+                good = value in DTYPES
+                wanted = " or ".join(DTYPES)
+            if not good:
+                name = field.name.replace("_", "-")
+                raise FastrnnError(f"{name} is {value!r}, but must be {wanted}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary for JSON, which has no infinity: no clipping is None there."""
+        values = asdict(self)
+        return values | {"clip": None} if math.isinf(self.clip) else values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Config:
+        """The inverse of `to_json`. Every field has to be given."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or values.keys() != names:
+            raise FastrnnError(
+                f"the configuration has other fields than {', '.join(sorted(names))}"
+            )
+        return cls(**values | {"clip": math.inf} if values["clip"] is None else values)

@@ -1,0 +1,101 @@
+"""Loops around single phases of an update, and around nothing but arithmetic, for bench.py.
+
+A call from Python costs microseconds, as much as a phase of a small network; repeating inside
+compiled code leaves the phase alone on the clock.
+"""
+
+from __future__ import annotations
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from fastrnn.kernels import cell, gradients, optimizer, output
+from fastrnn.kernels.compile import entry
+from fastrnn.kernels.simd import fma_function, lanes, spread_element
+from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
+
+# As many independent sums as a tile of a product has: they fill the registers without spilling, and
+# are more than the multiply-adds that a core has in flight.
+CHAINS = TILE_ROWS * TILE_VECTORS
+
+
+@entry
+def forward(weights, packed, states, sizes, codes, count):
+    """Forward pass and loss of `count` chunks, each from states.H[0]; returns the last loss."""
+    loss = 0.0
+    for i in range(count):
+        cell.forward(weights, packed, states, sizes, codes, i * sizes.T)
+        loss = output.cross_entropy(weights, packed, states, sizes, codes, i * sizes.T)
+    return loss
+
+
+@entry
+def loss_and_gradient(weights, packed, states, sizes, codes, gradient, count):
+    """As `forward`, with the gradient of every chunk."""
+    loss = 0.0
+    for i in range(count):
+        loss = gradients.gradients(weights, packed, states, sizes, codes, i * sizes.T, gradient)
+    return loss
+
+
+@entry
+def update(weights, gradient, memory, packed, states, sizes, eta, clip, count):
+    """`count` steps of the optimizer with the same gradient."""
+    for _ in range(count):
+        optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
+
+
+def operations(factor) -> int:
+    """Floating-point operations that `multiply_adds` makes for each of its `count`."""
+    return 2 * CHAINS * lanes(factor.dtype)
+
+
+def instruction_set() -> str:
+    """The vector instructions that code is generated for."""
+    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+    for name, feature in (("AVX-512", "+avx512f"), ("AVX2", "+avx2"), ("NEON", "+neon")):
+        if feature in features.split(","):
+            return name
+    return "no AVX2 or NEON"
+
+
+@intrinsic
+def chains(typing, factor, term, count):
+    """x = x · factor + term, `count` times for each of CHAINS vectors, which stay in registers."""
+
+    def codegen(context, builder, signature, args):
+        width = lanes(factor)
+        by, plus = (spread_element(builder, value, width) for value in args[:2])
+        fma = fma_function(builder, by.type)
+        entry = builder.block
+        loop = builder.function.append_basic_block("chains")
+        end = builder.function.append_basic_block("chains.end")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(INT64)
+        before = [builder.phi(by.type) for _ in range(CHAINS)]
+        after = [builder.call(fma, [x, by, plus]) for x in before]
+        next_i = builder.add(i, INT64(1))
+        i.add_incoming(INT64(0), entry)
+        i.add_incoming(next_i, loop)
+        for start, (x, y) in enumerate(zip(before, after, strict=True)):
+            # Chains that start alike would be merged.
+            x.add_incoming(ir.Constant(by.type, [float(start)] * width), entry)
+            x.add_incoming(y, loop)
+        builder.cbranch(builder.icmp_signed("<", next_i, args[2]), loop, end)
+
+        builder.position_at_end(end)
+        total = after[0]
+        for x in after[1:]:
+            total = builder.fadd(total, x)
+        return builder.extract_element(total, INT64(0))
+
+    return factor(factor, factor, types.intp), codegen
+
+
+@entry
+def multiply_adds(factor, term, count):
+    """`count` times CHAINS multiply-adds of vectors, in the type of `factor`; touches no memory."""
+    return chains(factor, term, count)

@@ -1,0 +1,157 @@
+"""What a training tells its user: a progress line, samples, a log of JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import asdict
+from typing import IO, Any, TextIO
+
+import click
+from tqdm import tqdm
+
+from fastrnn.checkpoint import Checkpoint, Sample
+from fastrnn.training import Trainer
+
+LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
+LOG_EVERY = 1.0  # seconds between progress records of the log
+
+
+def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:
+    """Nats and bits per character of a loss summed over `seq_length` characters."""
+    nats = smooth_loss / seq_length
+    return nats, nats / math.log(2)
+
+
+class Lines:
+    """A file for tqdm that gets every state of the progress line as a line of its own."""
+
+    def __init__(self, file: TextIO):
+        self.file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            self.file.write(line + "\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+class Progress:
+    """A progress line on standard error; samples and the result on standard output."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def started(self, trainer: Trainer, updates: int) -> None:
+        corpus, config = trainer.corpus, trainer.config
+        parameters = sum(array.size for array in trainer.network.parameters.values())
+        self.epochs = -(-updates // trainer.streams.chunks)
+        click.echo(
+            f"{corpus.name}: {corpus.length:,} characters, {len(corpus.vocabulary)} distinct; "
+            f"{trainer.streams.chunks:,} updates an epoch\n"
+            f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}",
+            err=True,
+        )
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=updates,
+            file=sys.stderr if terminal else Lines(sys.stderr),
+            mininterval=0.2 if terminal else LINE_EVERY,
+            delay=0.1,  # nothing to show yet
+            dynamic_ncols=terminal,
+            leave=False,
+            bar_format="{n:,}/{total:,} {postfix} {remaining} left",
+        )
+
+    def progressed(self, trainer: Trainer) -> None:
+        nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
+        rate = self.bar.format_dict["rate"] or 0.0
+        characters = rate * trainer.config.seq_length * trainer.config.batch
+        epoch = min(trainer.epoch + 1, self.epochs)
+        self.bar.set_postfix_str(
+            f"epoch {epoch}/{self.epochs}, smooth loss {trainer.smooth_loss:.2f} "
+            f"({nats:.3f} nats, {bits:.3f} bits/char), lowest {trainer.lowest_smooth_loss:.2f}, "
+            f"{rate:,.0f} updates/s, {characters:,.0f} chars/s,",
+            refresh=False,
+        )
+        self.bar.update(trainer.update - self.bar.n)
+
+    def sampled(self, sample: Sample) -> None:
+        with self.bar.external_write_mode(file=sys.stdout):
+            click.echo(f"iter = {sample.update + 1}, smooth_loss = {sample.smooth_loss:.4f}")
+            click.echo(sample.text + "\n")
+
+    def warned(self, message: str) -> None:
+        with self.bar.external_write_mode(file=sys.stderr):
+            click.echo(f"Warning: {message}", err=True)
+
+    def ended(self, checkpoint: Checkpoint) -> None:
+        self.bar.close()
+        best = checkpoint.best
+        nats, bits = per_character(best.smooth_loss, checkpoint.config.seq_length)
+        click.echo(
+            f"min_iter = {best.update}\n"
+            f"min_loss = {best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)\n"
+            f"{checkpoint.last.update:,} updates in {checkpoint.seconds:.1f} s, "
+            f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second\n"
+            f"the model is in {self.path}"
+        )
+
+
+class JsonLog:
+    """The same as JSON, one object a line."""
+
+    def __init__(self, file: IO[str]):
+        self.file = file
+        self.logged = -math.inf
+
+    def _write(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=self.file, flush=True)
+
+    def started(self, trainer: Trainer, updates: int) -> None:
+        self._write(
+            "start",
+            updates=updates,
+            updates_per_epoch=trainer.streams.chunks,
+            corpus=asdict(trainer.corpus_info),
+            characters=len(trainer.corpus.vocabulary),
+            config=trainer.config.to_json(),
+        )
+
+    def progressed(self, trainer: Trainer) -> None:
+        if time.monotonic() - self.logged < LOG_EVERY:
+            return
+        self.logged = time.monotonic()
+        nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
+        self._write(
+            "progress",
+            update=trainer.update,
+            epoch=trainer.epoch,
+            smooth_loss=trainer.smooth_loss,
+            nats_per_character=nats,
+            bits_per_character=bits,
+            min_iter=trainer.lowest_update,
+            min_loss=trainer.lowest_smooth_loss,
+            seconds=trainer.seconds,
+        )
+
+    def sampled(self, sample: Sample) -> None:
+        self._write(
+            "sample", iter=sample.update + 1, smooth_loss=sample.smooth_loss, text=sample.text
+        )
+
+    def warned(self, message: str) -> None:
+        self._write("warning", message=message)
+
+    def ended(self, checkpoint: Checkpoint) -> None:
+        self._write(
+            "end",
+            update=checkpoint.last.update,
+            smooth_loss=checkpoint.last.smooth_loss,
+            min_iter=checkpoint.best.update,
+            min_loss=checkpoint.best.smooth_loss,
+            seconds=checkpoint.seconds,
+        )

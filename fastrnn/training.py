@@ -1,0 +1,306 @@
+"""Epochs of updates over a text: smooth loss, best model, samples, interruption, checkpoints."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import numpy as np
+
+from fastrnn import checkpoint as checkpoints
+from fastrnn._version import __version__
+from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
+from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
+from fastrnn.corpus import Corpus
+from fastrnn.errors import FastrnnError
+from fastrnn.model import Parameters, initial_parameters
+from fastrnn.network import Network
+from fastrnn.streams import Streams
+
+SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
+HISTORY_POINTS = 8192  # at most; then every other one is dropped
+
+
+class Observer(Protocol):
+    """What `train` tells while it runs. All numbers are those of the trainer it is given."""
+
+    def started(self, trainer: Trainer, updates: int) -> None:
+        """The training will end after `updates` updates."""
+
+    def progressed(self, trainer: Trainer) -> None:
+        """Some updates were made: about ten calls a second."""
+
+    def sampled(self, sample: Sample) -> None:
+        """A text was synthesized, after `sample.update` updates."""
+
+    def warned(self, message: str) -> None:
+        """Something went wrong that does not end the training."""
+
+    def ended(self, checkpoint: Checkpoint) -> None:
+        """The training is over, or was interrupted; its last state is saved."""
+
+
+@dataclass
+class Curve:
+    """The smooth loss at evenly spaced updates: all of them at first, fewer as they get many."""
+
+    stride: int = 1
+    update: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    smooth_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def extend(self, first: int, smooth_losses: np.ndarray) -> None:
+        """Add the smooth losses after update `first` and the following ones."""
+        updates = np.arange(first, first + len(smooth_losses))
+        kept = updates % self.stride == 0
+        self.update = np.append(self.update, updates[kept])
+        self.smooth_loss = np.append(self.smooth_loss, smooth_losses[kept])
+        while len(self.update) > HISTORY_POINTS:
+            self.stride *= 2
+            kept = self.update % self.stride == 0
+            self.update, self.smooth_loss = self.update[kept], self.smooth_loss[kept]
+
+
+class Trainer:
+    """A training that can be advanced by any number of updates; how it is divided changes nothing.
+
+    Attributes
+    ----------
+    update, epoch, chunk : int
+        Updates made; the epoch (from 0) and the chunk within it that come next.
+    smooth_loss : float
+        Running average of the loss, 0.999 of the old and 0.001 of the new. Before the first update
+        it is the loss of the first chunk.
+    lowest_update, lowest_smooth_loss
+        Where it was lowest.
+    """
+
+    def __init__(self, corpus: Corpus, config: Config):
+        self.corpus = corpus
+        self.config = config
+        self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256)
+        self.streams = Streams(corpus.codes, config.batch, config.seq_length)
+        self.network = Network(config, len(corpus.vocabulary))
+        self.network.set_parameters(initial_parameters(config, len(corpus.vocabulary)))
+        # Its own stream of random numbers, so that samples do not change the training.
+        self.generator = np.random.default_rng([config.seed, 1])
+        self.update = self.epoch = self.chunk = 0
+        self.smooth_loss = self.network.loss(self.streams.read(0, 1))
+        self.lowest_update, self.lowest_smooth_loss = 0, self.smooth_loss
+        self.curve = Curve()
+        self.samples: list[Sample] = []
+        self.seconds = 0.0
+        # The best model is the current one; it is copied when the next update makes it worse.
+        self._best_is_current = True
+        # No updates: compiles the kernel, so that no measured time contains it.
+        self.network.train(self.streams.read(0, 0), np.zeros(4), np.empty(0))
+
+    def advance(self, count: int) -> None:
+        """Make `count` updates within the current epoch.
+
+        Raises
+        ------
+        FastrnnError
+            If the loss is no longer finite; then nothing has changed since before the call.
+        """
+        start = time.perf_counter()
+        before = self.network.copy_state()
+        codes = self.streams.read(self.chunk, count)
+        record = np.array([self.smooth_loss, self.lowest_smooth_loss, -1.0, self._best_is_current])
+        smooth_losses = np.empty(count)
+        self.network.train(codes, record, smooth_losses)
+        if not np.isfinite(smooth_losses).all():
+            self.network.restore_state(before)
+            update = self.update + 1 + int(np.argmin(np.isfinite(smooth_losses)))
+            raise FastrnnError(
+                f"the loss is not finite any more at update {update}; "
+                f"try a lower learning rate than {self.config.learning_rate:g}, or stronger clipping"
+            )
+        self.smooth_loss, self.lowest_smooth_loss = float(record[0]), float(record[1])
+        if record[2] >= 0:
+            self.lowest_update = self.update + 1 + int(record[2])
+        self._best_is_current = bool(record[3])
+        self.curve.extend(self.update + 1, smooth_losses)
+        self.update += count
+        self.chunk += count
+        if self.chunk == self.streams.chunks:
+            self.epoch, self.chunk = self.epoch + 1, 0
+            self.network.hidden[...] = 0.0
+        self.seconds += time.perf_counter() - start
+
+    def sample(self, length: int) -> Sample:
+        """Let the current model write on from where it is in the text, and keep what it wrote."""
+        next_character = self.streams.read(self.chunk, 1)[:1, 0]
+        hidden = self.network.hidden[0].copy()
+        codes = self.network.sample(hidden, next_character, self.generator.random(length))
+        text = self.corpus.vocabulary.decode(codes)
+        self.samples.append(Sample(self.update, self.smooth_loss, text))
+        return self.samples[-1]
+
+    def checkpoint(self) -> Checkpoint:
+        """Copies of all that the training is and was."""
+        network = self.network
+        best = network.parameters if self._best_is_current else network.best
+        return Checkpoint(
+            config=self.config,
+            vocabulary=self.corpus.vocabulary.characters,
+            corpus=self.corpus_info,
+            best=Best(self.lowest_update, self.lowest_smooth_loss, _copies(best)),
+            last=Last(
+                update=self.update,
+                epoch=self.epoch,
+                chunk=self.chunk,
+                smooth_loss=self.smooth_loss,
+                parameters=_copies(network.parameters),
+                memory=_copies(network.memory),
+                hidden=network.hidden.copy(),
+                generator=dict(self.generator.bit_generator.state),
+            ),
+            history=History(self.curve.update, self.curve.smooth_loss, list(self.samples)),
+            seconds=self.seconds,
+            version=__version__,
+        )
+
+
+def _copies(parameters: Parameters) -> Parameters:
+    return {name: np.ascontiguousarray(array).copy() for name, array in parameters.items()}
+
+
+class _Signals:
+    """Within it SIGINT and SIGTERM only set `received`.
+
+    A KeyboardInterrupt at any place could be lost inside a library, or leave work half done.
+    """
+
+    def __enter__(self) -> _Signals:
+        self.received: int | None = None
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    corpus: Corpus,
+    config: Config | None = None,
+    *,
+    epochs: int | None = None,
+    updates: int | None = None,
+    path: str | Path | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    sample_every: int = SAMPLE_EVERY,
+    sample_length: int = SAMPLE_LENGTH,
+    observers: Sequence[Observer] = (),
+) -> Checkpoint:
+    """Train a network on a text.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The text, from `read_corpus`.
+    config : Config, optional
+        The model and its training; by default the reference experiment's.
+    epochs, updates : int, optional
+        Stop after so many passes over the text, or updates, or at whichever comes first if both are
+        given. Without either, 9 epochs.
+    path : str or Path, optional
+        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT or
+        SIGTERM stops the training. A checkpoint that is there is replaced.
+    checkpoint_every : float
+        Seconds.
+    sample_every, sample_length : int
+        Before the first update and before every `sample_every`-th, synthesize `sample_length`
+        characters; 0 switches samples off.
+    observers : sequence of Observer
+        Are told of progress.
+
+    Returns
+    -------
+    Checkpoint
+        With the model of the lowest smooth loss, exact to the update, in `best`.
+
+    Raises
+    ------
+    FastrnnError
+        If the text is too short, the checkpoint cannot be written, or the loss is not finite any
+        more; in the last case the checkpoint holds the training as it was shortly before.
+    KeyboardInterrupt, SystemExit
+        After SIGINT or SIGTERM, with the checkpoint written.
+    """
+    if path is not None:
+        checkpoints.check_target(path)
+    with _Signals() as signals:
+        trainer = Trainer(corpus, config or Config())
+        end = _last_update(trainer.streams.chunks, epochs, updates)
+        for observer in observers:
+            observer.started(trainer, end)
+        saved = time.monotonic()
+        rate = 100.0  # updates a second, a low guess for the first slice
+        try:
+            while trainer.update < end and signals.received is None:
+                if _is_sample_due(trainer.update, sample_every):
+                    sample = trainer.sample(sample_length)
+                    for observer in observers:
+                        observer.sampled(sample)
+                count = min(
+                    max(1, int(rate * SLICE_SECONDS)),
+                    end - trainer.update,
+                    trainer.streams.chunks - trainer.chunk,
+                    _updates_before_sample(trainer.update, sample_every),
+                )
+                start = time.perf_counter()
+                trainer.advance(count)
+                # At most a fourfold longer slice: the machine may be busy, or the next one slower.
+                rate = min(count / (time.perf_counter() - start), 4 * rate)
+                for observer in observers:
+                    observer.progressed(trainer)
+                if path is not None and time.monotonic() - saved >= checkpoint_every:
+                    try:
+                        checkpoints.save(path, trainer.checkpoint())
+                    except FastrnnError as error:
+                        for observer in observers:
+                            observer.warned(f"{error}; the training goes on")
+                    saved = time.monotonic()
+        finally:
+            checkpoint = trainer.checkpoint()
+            if path is not None:
+                checkpoints.save(path, checkpoint)
+            for observer in observers:
+                observer.ended(checkpoint)
+    if signals.received == signal.SIGINT:
+        raise KeyboardInterrupt
+    if signals.received is not None:
+        raise SystemExit(128 + signals.received)
+    return checkpoint
+
+
+def _is_sample_due(update: int, sample_every: int) -> bool:
+    """Whether a text is synthesized after `update` updates."""
+    return sample_every > 0 and (update == 0 or (update + 1) % sample_every == 0)
+
+
+def _last_update(chunks: int, epochs: int | None, updates: int | None) -> int:
+    if epochs is None and updates is None:
+        epochs = EPOCHS
+    limits = [] if epochs is None else [epochs * chunks]
+    return min(limits + ([] if updates is None else [updates]))
+
+
+def _updates_before_sample(update: int, sample_every: int) -> int:
+    """How many updates can follow `update` updates before a sample is due."""
+    if not sample_every:
+        return 2**31
+    return sample_every - 1 - update % sample_every or sample_every

@@ -1,0 +1,242 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastrnn import bench
+from fastrnn.bench import PHASES, Result, Row, Shape
+from fastrnn.errors import FastrnnError
+
+ROOT = Path(__file__).parent.parent
+TINY = Shape(m=7, K=5, T=3, B=2)
+
+
+def load_table_script():
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+table = load_table_script()
+
+
+def fixed_result():
+    """One shape of which float64 loses in every phase; the limit is 100 GFLOP/s."""
+    rows = []
+    for dtype, ratio in (("float32", 20.0), ("float64", 0.8)):
+        for phase, ours in zip(PHASES, (5e-6, 1.234e-5, 2e-6, 2e-5), strict=True):
+            times = [ours, 2 * ours, 4 * ours]
+            baseline = [ratio * t * noise for t, noise in zip(times, (1, 1.1, 0.9), strict=True)]
+            rows.append(Row(Shape(100, 80, 25, 1), dtype, phase, times, baseline, [1e11] * 3))
+    return Result(
+        command="fastrnn bench",
+        date="2025-01-02T03:04:05+00:00",
+        machine={
+            "cpu": "A Processor",
+            "cores": 2,
+            "threads": 1,
+            "instructions": "AVX2",
+            "system": "Linux x86_64",
+            "load": 0.5,
+        },
+        versions={
+            "fastrnn": "0.1",
+            "python": "3.12.1",
+            "numpy": "2.0.0",
+            "numba": "0.61.0",
+            "llvmlite": "0.44.0",
+        },
+        blas={"name": "openblas", "version": "0.3.27"},
+        environment={},
+        first_calls={
+            "float32": {"seconds": 8.25, "compiled": True},
+            "float64": {"seconds": 0.25, "compiled": False},
+        },
+        rows=rows,
+    )
+
+
+# --- measuring ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A whole benchmark of a tiny shape, with everything around it that could disturb it."""
+    folder = tmp_path_factory.mktemp("noise")
+    # Python runs it at every start: output before ours, without and with our mark inside a line.
+    (folder / "sitecustomize.py").write_text("print('noise'); print('x fastrnn-bench:', end='')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("OPENBLAS_CORETYPE", "Prescott")
+        patch.setenv("OPENBLAS_NUM_THREADS", "7")
+        patch.setenv("MKL_VERBOSE", "1")
+        patch.setenv("NPY_DISABLE_CPU_FEATURES", "AVX2")
+        return bench.run(seconds=0, shapes=[TINY], dtypes=["float32"], progress=False)
+
+
+def test_every_phase_is_measured(measured):
+    assert [(row.shape, row.dtype, row.phase) for row in measured.rows] == [
+        (TINY, "float32", phase) for phase in PHASES
+    ]
+    for row in measured.rows:
+        assert len(row.ours) == len(row.baseline) == len(row.limit) == bench.MINIMUM_ROUNDS
+        assert min(row.baseline) > 0
+        assert min(row.limit) > 0
+        assert (row.share is None) == (row.phase == "update")
+    assert measured.first_calls["float32"]["seconds"] > 0
+    assert measured.machine["threads"] == 1
+    assert measured.versions["python"] == sys.version.split()[0]
+
+
+def test_the_process_has_no_variables_that_slow_numpy_down(measured):
+    assert measured.environment == bench.ONE_THREAD
+    assert measured.environment["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_a_result_survives_json(measured, tmp_path):
+    measured.save(tmp_path / "result.json")
+    data = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert data == json.loads(json.dumps(measured.to_json()))
+    assert Result.from_json(data) == measured
+    summary = data["rows"][0]["summary"]
+    assert summary["ours"]["min"] == min(measured.rows[0].ours)
+    assert summary["ratio"]["median"] == measured.rows[0].ratio
+
+
+def test_disagreement_is_an_error(monkeypatch, measured):
+    case = bench._Case(TINY, "float32")
+    case.check()
+    good = case.ours["update"]
+    case.ours["update"] = lambda count: (good(count), case.network.parameters["V"].__iadd__(0.01))
+    message = r"^kernels and baseline disagree at m=7 K=5 T=3 B=2, float32: the new V \(update\) "
+    with pytest.raises(FastrnnError, match=message):
+        case.check()
+
+
+@pytest.mark.parametrize(
+    ("child", "reason"),
+    [
+        ("import sys; print('first', file=sys.stderr); sys.exit('it is so\\n\\n')", "it is so"),
+        ("from fastrnn.errors import FastrnnError; raise FastrnnError('not equal')", "not equal"),
+        ("import os; os._exit(3)", "exit code 3"),
+        ("pass", "exit code 0"),
+    ],
+)
+def test_a_process_that_fails(monkeypatch, child, reason):
+    monkeypatch.setattr(bench, "CHILD", child)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(FastrnnError) as error:
+        bench.run(progress=False)
+    assert str(error.value) == f"the process that measures failed: {reason}"
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, "compiling\nmeasuring\n"), (False, "")])
+def test_stages_are_lines_where_there_is_no_terminal(capsys, progress, shown):
+    messages = [{"stage": "compiling"}, {"stage": "measuring"}, {"done": 0.5}, {"result": {}}]
+    assert list(bench._shown(iter(messages), progress)) == messages
+    assert capsys.readouterr().err == shown
+
+
+def test_the_module_is_light():
+    check = "import fastrnn.bench, sys; print({'numba', 'matplotlib', 'h5py'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
+def test_operations_by_hand():
+    # 2 characters in 3 steps; 7·7 and 7·5 multiply-adds of two operations each.
+    assert bench.flops(TINY, "forward") == 2 * 3 * (49 + 35) * 2
+    assert bench.flops(TINY, "backward") == 2 * (2 * 49 + 3 * (49 + 35 + 35)) * 2
+    assert bench.flops(TINY, "update") == 0
+    assert bench.flops(TINY, "step") == 1008 + 1820
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1.0, "1.00"),
+        (0.8, "0.800"),
+        (9.996, "10.0"),
+        (27.34, "27.3"),
+        (999.6, "1,000"),
+        (1504.4, "1,500"),
+        (1234567.0, "1,230,000"),
+        (0.01234, "0.0123"),
+        (-1.0, "–"),
+    ],
+)
+def test_three_significant_digits(number, text):
+    assert bench.digits(number) == text
+
+
+TEXT = """\
+                     fastrnn µs    NumPy µs     ratio       middle half   characters/s of the limit
+
+m=100 K=80 T=25 B=1
+  float32 forward          10.0         200     20.0×         19.0–21.0      2,500,000         90 %
+"""
+
+
+def test_the_table():
+    lines = bench.format_table(fixed_result()).splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert lines == []
+
+
+def test_the_readme_table(tmp_path):
+    fixed_result().save(tmp_path / "a.json")
+    readme = tmp_path / "README.md"
+    arguments = ["--readme", str(readme), "--results", str(tmp_path)]
+    readme.write_text("Before\n\n<!-- speed -->\nold\n<!-- /speed -->\n\nafter\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as outdated:
+        table.main([*arguments, "--check"])
+    assert outdated.value.code == (
+        f"the speed table of {readme} is outdated; run python benchmarks/table.py"
+    )
+    table.main(arguments)
+    assert readme.read_text(encoding="utf-8") == ""
+    table.main([*arguments, "--check"])
+
+
+@pytest.mark.parametrize("text", ["", "<!-- speed -->", "<!-- /speed --> <!-- speed -->"])
+def test_a_readme_without_its_markers(tmp_path, text):
+    fixed_result().save(tmp_path / "a.json")
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit, match="needs the lines <!-- speed --> and <!-- /speed -->"):
+        table.main(["--readme", str(tmp_path / "README.md"), "--results", str(tmp_path)])
+
+
+def test_no_results(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- speed --><!-- /speed -->", encoding="utf-8")
+    with pytest.raises(SystemExit, match="holds no results"):
+        table.main(["--readme", str(tmp_path / "README.md"), "--results", str(tmp_path)])
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")])
+def test_pictures(tmp_path, name, start):
+    bench.plot(fixed_result(), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_a_picture_of_another_kind():
+    with pytest.raises(FastrnnError) as error:
+        bench.plot(fixed_result(), "a.jpg")
+    assert str(error.value) == "a.jpg: pictures are written as .png, .svg or .pdf; choose one of them"
+
+
+def test_files_that_cannot_be_written(tmp_path):
+    for write in (lambda path: bench.plot(fixed_result(), path), fixed_result().save):
+        with pytest.raises(FastrnnError) as error:
+            write(tmp_path / "missing" / "a.svg")
+        message = f"{tmp_path / 'missing' / 'a.svg'} cannot be written: No such file or directory"
+        assert str(error.value) == message
