@@ -2,9 +2,13 @@
 
     run() ──request──▶ a process with a clean environment: _measure() ──Result──▶ format_table, plot
 
-All times of a round are taken one right after the other (limit, ours, baseline), and what is
-compared are times of the same round; the result is the median over the rounds. So a machine that is
+All times of a round are taken one right after the other (limit, ours, baseline), what is compared
+are times of the same round, and the result is the median over the rounds. So a machine that is
 slower for a second slows both sides.
+
+Phases: forward goes up to loss and probabilities; backward from there to the gradients of all
+parameters (ours is the time of both together less that of forward); update is AdaGrad; step is all
+three, over one chunk of text after the other, as training does it.
 """
 
 from __future__ import annotations
@@ -31,8 +35,9 @@ import numpy as np
 
 from fastrnn import reference
 from fastrnn._version import __version__
+from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.model import Config, initial_parameters
+from fastrnn.model import initial_parameters
 
 
 class Shape(NamedTuple):
@@ -521,7 +526,9 @@ def describe_limits(result: Result) -> str:
         + ("(compiled)" if call["compiled"] else "(from the cache)")
         for dtype, call in result.first_calls.items()
     )
-    return f"Fused multiply-adds of one core: {measured}. First update of a process: {calls}."
+    return (
+        f"Limit of fused multiply-adds on one core: {measured}. First update of a process: {calls}."
+    )
 
 
 def format_table(result: Result) -> str:
@@ -565,7 +572,7 @@ def plot(result: Result, path: str | Path) -> None:
     shapes = list(dict.fromkeys(row.shape for row in result.rows))
     dtypes = list(dict.fromkeys(row.dtype for row in result.rows))
     colours = {"float32": "#1f6f8b", "float64": "#e0a458"}
-    figure = Figure(figsize=(1.2 + 3.4 * len(shapes), 3.8), layout="constrained")
+    figure = Figure(figsize=(1.2 + 3.2 * len(shapes), 3.8), layout="constrained")
     panels = figure.subplots(1, len(shapes), sharey=True, squeeze=False)[0]
     width = 0.8 / len(dtypes)
     for shape, panel in zip(shapes, panels, strict=True):
@@ -581,7 +588,9 @@ def plot(result: Result, path: str | Path) -> None:
         panel.tick_params(axis="x", length=0)
         panel.margins(y=0.12)
     panels[0].set_ylabel("times as fast as NumPy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
+    )
     figure.supxlabel(f"{result.machine['cpu']}, one thread; the line at 1 is NumPy", fontsize=8)
     try:
         figure.savefig(path, dpi=150)

@@ -167,7 +167,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     except MemoryError as error:
         raise FastrnnError(f"cannot load {_shown(path)}: {_NO_MEMORY}") from error
     except OSError as error:
-        mend = _LOAD_MENDS.get(error.errno, "check the path and its permissions")
+        mend = _LOAD_MENDS.get(error.errno or 0, "check the path and its permissions")
         raise FastrnnError(f"cannot load {_shown(path)}: {error.strerror}; {mend}") from error
 
 
@@ -213,8 +213,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
             "choose another path, or move it away"
         )
     with _save_errors(path):
-        if os.path.isdir(target):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _mode_of_file(target)
         tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
 
 
@@ -229,7 +228,8 @@ def describe(checkpoint: Checkpoint) -> str:
         return f"{value:.4f} ({nats:.4f} nats, {nats / math.log(2):.4f} bits per character)"
 
     rows = {
-        "model": f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}",
+        "model": f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, "
+        f"{config.dtype}",
         "corpus": f"{corpus.name}, {corpus.length:,} characters, SHA-256 {corpus.sha256}",
         "vocabulary": f"{len(checkpoint.vocabulary)} characters: {checkpoint.vocabulary!r}",
         "training": ", ".join(
@@ -275,7 +275,7 @@ def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except MemoryError as error:
         raise FastrnnError(f"cannot save {_shown(path)}: {_NO_MEMORY}") from error
     except OSError as error:
-        mend = _SAVE_MENDS.get(error.errno, "choose another path")
+        mend = _SAVE_MENDS.get(error.errno or 0, "choose another path")
         problem = error.strerror or error
         raise FastrnnError(f"cannot save {_shown(path)}: {problem}; {mend}") from error
 
@@ -283,7 +283,7 @@ def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 def _shown(path: str | os.PathLike[str]) -> str:
     """A path for a message, which stays one line and can be printed whatever the file's name."""
     name = os.fspath(path)
-    return name if name.isprintable() else ascii(name)
+    return name if name and name.isprintable() else ascii(name)
 
 
 def _require(condition: object, problem: str) -> None:
@@ -352,7 +352,7 @@ def _validate(checkpoint: Checkpoint) -> None:
     _require(type(corpus.name) is str, "the name of the corpus is no text")
     good = type(corpus.length) is int and 0 < corpus.length < 2**63
     _require(good, "the length of the corpus is no positive number")
-    good = type(corpus.sha256) is str and re.fullmatch("[0-9a-f]{64}", corpus.sha256)
+    good = type(corpus.sha256) is str and bool(re.fullmatch("[0-9a-f]{64}", corpus.sha256))
     _require(good, "the SHA-256 of the corpus is not 64 hexadecimal digits")
     _require(checkpoint.seconds >= 0, "seconds is negative")
 
@@ -396,11 +396,12 @@ def _validate_generator(generator: Any) -> None:
 def _build(checkpoint: Checkpoint) -> io.BytesIO:
     """The HDF5 file, with an empty user block."""
     samples, history = checkpoint.history.samples, checkpoint.history
+    text = "".join(sample.text for sample in samples)
     columns = {
         "update": [sample.update for sample in samples],
         "smooth_loss": [sample.smooth_loss for sample in samples],
         "length": [len(sample.text) for sample in samples],
-        "text": "".join(sample.text for sample in samples),
+        "text": text,
     }
     tree = vars(checkpoint) | {
         "config": checkpoint.config.to_json(),
@@ -412,7 +413,7 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
         K=len(checkpoint.vocabulary),
         N=len(history.update),
         S=len(samples),
-        L=len(columns["text"]),
+        L=len(text),
     )
     leaves = dict(_leaves(tree, layout))
     _require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
@@ -504,13 +505,8 @@ def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
     tree["history"]["samples"] = [Sample(*row) for row in zip(*rows, strict=True)]
 
     tree["config"] = config
-    for name, part in {
-        "corpus": CorpusInfo,
-        "best": Best,
-        "last": Last,
-        "history": History,
-    }.items():
-        tree[name] = _record(part, tree[name])
+    parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
+    tree |= {name: _record(part, tree[name]) for name, part in parts.items()}
     checkpoint = _record(Checkpoint, tree)
     _validate(checkpoint)
     return checkpoint
@@ -581,12 +577,11 @@ def _open(root: h5py.h5g.GroupID, name: str) -> Any:
 # The sealed file on disk
 
 
-def _seal(buffer: io.BytesIO) -> memoryview:
-    data = buffer.getbuffer()
+def _seal(buffer: io.BytesIO) -> bytes:
+    data = buffer.getvalue()
     _require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
-    digest = hashlib.sha256(data[USER_BLOCK:]).digest()
-    data[:USER_BLOCK] = _header(FORMAT, len(data), digest)
-    return data
+    contents = memoryview(data)[USER_BLOCK:]
+    return _header(FORMAT, len(data), hashlib.sha256(contents).digest()) + contents
 
 
 def _header(version: int, size: int, digest: bytes) -> bytes:
@@ -622,18 +617,25 @@ def _unseal(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def _replace(target: str, data: memoryview) -> None:
-    """Put `data` into the file `target`, in one step that survives a crash of the computer."""
-    mode = None
-    with suppress(FileNotFoundError):
+def _mode_of_file(target: str) -> int | None:
+    """The mode of a file that can be replaced, None if there is none yet."""
+    try:
         mode = os.stat(target).st_mode
-    if mode is not None and not stat.S_ISREG(mode):
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
         code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(code, os.strerror(code))
+    return mode
+
+
+def _replace(target: str, data: bytes) -> None:
+    """Put `data` into the file `target`, in one step that survives a crash of the computer."""
+    mode = _mode_of_file(target)
     temporary = f"{target}.{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb", buffering=0) as file:
-            rest = data
+            rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())

@@ -5,7 +5,9 @@ What a command needs is imported inside it, so that `fastrnn --help` answers at 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -49,6 +51,10 @@ class Commands(click.Group):
             return super().invoke(context)
         except FastrnnError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:  # of the output: what reads files has errors of its own
+            if error.errno == errno.EPIPE:  # the reader had enough; click ends without a word
+                raise
+            raise click.ClickException(f"cannot write the output: {error.strerror}") from error
         except MemoryError as error:
             raise click.ClickException(
                 f"not enough memory ({error}); use fewer hidden units or a shorter text"
@@ -157,7 +163,7 @@ def train(
                 observers=observers,
             )
         except KeyboardInterrupt:
-            click.echo(f"Interrupted; {path} holds the training so far.", err=True)
+            click.echo("Interrupted.", err=True)
             sys.exit(130)
 
 
@@ -207,8 +213,7 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
     result = bench.run()
     click.echo(bench.format_table(result))
     if json_path is not None:
-        with _open_for_writing(json_path) as file:
-            json.dump(bench.to_json(result), file, indent=1)
+        result.save(json_path)
     if plot_path is not None:
         bench.plot(result, plot_path)
 
@@ -221,11 +226,11 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
 def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str | None) -> None:
     """Check the gradient of b, c, U, W, V against numerical derivatives.
 
-    Central differences are compared as the reference experiment does, beside its own figures: the
-    largest |ga - gn| over the sum of all |ga| + |gn|. At most the double is allowed; nearly all of it
-    is the error of the differences, which depends on the text and the seed. Complex-step derivatives
-    of the NumPy reference have no such error: at most 1e-13 by the same measure, and 1e-11 element
-    by element. Exit code 1 if one is over its bound.
+    Central differences are compared as the reference experiment does, beside its own figures:
+    the largest |ga - gn| over the sum of all |ga| + |gn|. At most the double is allowed; nearly
+    all of it is the error of the differences, which depends on the text and the seed.
+    Complex-step derivatives of the NumPy reference have no such error: at most 1e-13 by the same
+    measure, and 1e-11 element by element. Exit code 1 if one is over its bound.
 
     \b
     Example:
@@ -286,6 +291,10 @@ def _say_compiling() -> None:
 
 
 def _open_for_writing(path: str) -> Any:
+    from fastrnn.checkpoint import is_checkpoint
+
+    if is_checkpoint(path):
+        raise FastrnnError(f"cannot write {path}: there is a checkpoint; choose another path")
     try:
         return open(path, "w", encoding="utf-8")
     except OSError as error:
@@ -294,6 +303,9 @@ def _open_for_writing(path: str) -> Any:
 
 def main() -> None:
     """The `fastrnn` command."""
+    # Only the NumPy baseline uses BLAS, on matrices too small for threads, which would wait for
+    # each other on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Text may have characters that the terminal's encoding does not: show them somehow.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -20,8 +20,9 @@ CHECKPOINT_EVERY = 60.0  # seconds
 class Config:
     """Everything that, with the text, decides the outcome of a training.
 
-    The defaults are the reference experiment's: a vanilla RNN with 100 hidden units on sequences of 25
-    characters, AdaGrad with learning rate 0.1, weights from N(0, 0.01²), gradients clipped to ±5.
+    The defaults are the reference experiment's: a vanilla RNN with 100 hidden units on sequences
+    of 25 characters, AdaGrad with learning rate 0.1, weights from N(0, 0.01²), gradients clipped
+    to ±5.
     """
 
     hidden: int = 100  # m, hidden units

@@ -33,9 +33,10 @@ def initial_parameters(config: Config, characters: int) -> Parameters:
     They are drawn in float64 and rounded, so both dtypes start from the same numbers.
     """
     rng = np.random.default_rng(config.seed)
-    return {
-        name: (rng.normal(0.0, config.sigma, shape) if len(shape) == 2 else np.zeros(shape)).astype(
-            config.dtype
-        )
-        for name, shape in parameter_shapes(config, characters).items()
-    }
+    with np.errstate(over="ignore"):  # the training finds out that its loss is infinite
+        return {
+            name: (
+                rng.normal(0.0, config.sigma, shape) if len(shape) == 2 else np.zeros(shape)
+            ).astype(config.dtype)
+            for name, shape in parameter_shapes(config, characters).items()
+        }

@@ -79,7 +79,9 @@ class Network:
         }
         flat = aligned_zeros(sum(math.prod(shape) for shape in shapes.values()), self.dtype)
         parts = np.split(flat, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
-        weights = RNNWeights(*(part.reshape(shape) for part, shape in zip(parts, shapes.values())))
+        weights = RNNWeights(
+            *(part.reshape(shape) for part, shape in zip(parts, shapes.values(), strict=True))
+        )
         return flat, weights, unpadded(self.config, self.sizes.K, weights)
 
     def _allocate_states(self, T: int, B: int) -> States:
@@ -139,8 +141,8 @@ class Network:
         codes : (updates · T + 1, B) int32 array
             Characters, each less than K; as `streams.Streams.read` gives them.
         record : (4,) float64 array
-            In and out: the smooth loss, the lowest so far, the index in this call of the update that
-            reached it, and whether `best` is still to be copied from `parameters` (1) or not (0).
+            In and out: the smooth loss, the lowest so far, the index in this call of the update
+            that reached it, and whether `best` is still to be copied from `parameters` (1 or 0).
         smooth_losses : (updates,) float64 array
             Out: the smooth loss after each update.
         """
@@ -184,6 +186,9 @@ class Network:
         """
         codes = np.empty((len(known) + len(uniforms), 1), np.int32)
         codes[: len(known), 0] = known
+        if temperature > 0:  # but so small or large that its reciprocal would be infinite or zero
+            tiny = float(np.finfo(self.dtype).tiny)
+            temperature = min(max(temperature, tiny), 1 / tiny)
         state = self._sampling.H[0, 0, : self.sizes.m]
         state[...] = hidden
         entries.sample(
@@ -208,6 +213,10 @@ class Network:
         for array, copy in zip(self._trained(), state, strict=True):
             array[...] = copy
         self.pack()
+
+    def is_finite(self) -> bool:
+        """Whether training has not brought NaN or infinity into anything."""
+        return all(np.isfinite(array).all() for array in self._trained())
 
     def _trained(self) -> tuple[np.ndarray, ...]:
         return self._flat, self._memory_flat, self._best, self.hidden

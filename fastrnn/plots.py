@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
-MOST_POINTS = 4000  # of a curve, about four to a pixel
+MOST_POINTS = 4000  # of a curve, about three to a pixel
 BLUE, RED, GREY = "#2a6fb0", "#c0392b", "#777777"
 
 
@@ -44,7 +44,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
 
     config, corpus, best = checkpoint.config, checkpoint.corpus, checkpoint.best
     update, loss = _curve(checkpoint)
-    end = max(update[-1], 1)
+    end = max(checkpoint.last.update, 1)
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -65,7 +65,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
     bits.set_ylabel("bits per character")
 
     chunks = (corpus.length // config.batch - 1) // config.seq_length
-    passed = int(end // chunks) if chunks else 0
+    passed = end // chunks if chunks else 0
     if passed:
         ticks = MaxNLocator(10, integer=True).tick_values(0, passed)
         epochs = [int(tick) for tick in ticks if 1 <= tick <= passed]
@@ -85,6 +85,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
         horizontalalignment=side,
         verticalalignment="top",
         color=RED,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the epochs' lines
     )
     _write(figure, path)
 

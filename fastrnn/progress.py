@@ -63,7 +63,8 @@ class Progress:
             delay=0.1,  # nothing to show yet
             dynamic_ncols=terminal,
             leave=False,
-            bar_format="{n:,}/{total:,} {postfix} {remaining} left",
+            # A narrow terminal cuts off the end.
+            bar_format="{n:,}/{total:,}, {remaining} left{postfix}",
         )
 
     def progressed(self, trainer: Trainer) -> None:
@@ -74,7 +75,7 @@ class Progress:
         self.bar.set_postfix_str(
             f"epoch {epoch}/{self.epochs}, smooth loss {trainer.smooth_loss:.2f} "
             f"({nats:.3f} nats, {bits:.3f} bits/char), lowest {trainer.lowest_smooth_loss:.2f}, "
-            f"{rate:,.0f} updates/s, {characters:,.0f} chars/s,",
+            f"{rate:,.0f} updates/s, {characters:,.0f} chars/s",
             refresh=False,
         )
         self.bar.update(trainer.update - self.bar.n)
@@ -96,9 +97,10 @@ class Progress:
             f"min_iter = {best.update}\n"
             f"min_loss = {best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)\n"
             f"{checkpoint.last.update:,} updates in {checkpoint.seconds:.1f} s, "
-            f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second\n"
-            f"the model is in {self.path}"
+            f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
+        if checkpoint.last.update > 0:
+            click.echo(f"the model is in {self.path}")
 
 
 class JsonLog:

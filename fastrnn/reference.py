@@ -1,8 +1,9 @@
 """The same update in plain NumPy: the yardstick for correctness and for speed.
 
 Written as a careful user of NumPy would: input by index instead of one-hot vectors, everything but
-the recurrence itself outside the time loop, products by BLAS. It works in the dtype of the
-parameters, also with complex numbers, which gradcheck uses for exact derivatives.
+the recurrence itself outside the time loop, products by BLAS, results into arrays that are there.
+It works in the dtype of the parameters, also with complex numbers, which gradcheck uses for exact
+derivatives.
 
 Arrays: codes (T + 1, B), h (B, m); parameters as in fastrnn.model.
 """
@@ -34,14 +35,17 @@ def forward(parameters: Parameters, h: np.ndarray, codes: np.ndarray) -> Forward
     states[0] = h
     inputs = U.T[codes[:-1]] + b
     for t in range(T):
-        states[t + 1] = np.tanh(states[t] @ W.T + inputs[t])
-    o = states[1:].reshape(T * B, -1) @ V.T + c
+        a = np.matmul(states[t], W.T, out=states[t + 1])
+        a += inputs[t]
+        np.tanh(a, out=a)
+    o = states[1:].reshape(T * B, -1) @ V.T
+    o += c
     o -= o.real.max(axis=1, keepdims=True)
-    p = np.exp(o)
+    at_target = o[np.arange(T * B), codes[1:].ravel()]
+    p = np.exp(o, out=o)
     total = p.sum(axis=1, keepdims=True)
     p /= total
-    rows, targets = np.arange(T * B), codes[1:].ravel()
-    loss = (np.log(total[:, 0]) - o[rows, targets]).sum() / B
+    loss = (np.log(total[:, 0]) - at_target).sum() / B
     return Forward(loss, states, p.reshape(T, B, -1))
 
 
@@ -56,10 +60,12 @@ def backward(parameters: Parameters, forward: Forward, codes: np.ndarray) -> Par
     slope = 1 - h[1:] * h[1:]
     da[-1] *= slope[-1]
     for t in range(T - 2, -1, -1):
-        da[t] = (da[t] + da[t + 1] @ W) * slope[t]
+        da[t] += da[t + 1] @ W
+        da[t] *= slope[t]
     da = da.reshape(T * B, -1)
     dUT = np.zeros((K, W.shape[0]), W.dtype)
-    np.add.at(dUT, codes[:-1].ravel(), da)
+    for code, row in zip(codes[:-1].ravel().tolist(), da, strict=True):
+        dUT[code] += row  # five times faster than np.add.at
     return {
         "U": dUT.T,
         "W": da.T @ h[:-1].reshape(T * B, -1),
@@ -79,5 +85,9 @@ def update(
     """One AdaGrad step in place, with the gradient clipped to ±clip."""
     for name, theta in parameters.items():
         g = np.clip(gradient[name], -clip, clip)
-        memory[name] += g * g
-        theta -= learning_rate * g / np.sqrt(memory[name] + EPSILON)
+        root = g * g
+        memory[name] += root
+        np.sqrt(np.add(memory[name], EPSILON, out=root), out=root)
+        g *= learning_rate
+        g /= root
+        theta -= g

@@ -83,7 +83,8 @@ class Model:
         """The text of `sample`, piece by piece as it is written."""
         if length < 0 or (seed is not None and seed < 0) or not 0 <= temperature < np.inf:
             raise FastrnnError(
-                f"length {length}, seed {seed} and temperature {temperature} must not be negative"
+                f"length {length}, seed {seed} and temperature {temperature} must be finite "
+                "and not negative"
             )
         known = self.vocabulary.encode(prime or self._default_start())
         return self._pieces(known, length, np.random.default_rng(seed), temperature)
@@ -92,7 +93,9 @@ class Model:
         characters = self.vocabulary.characters
         return next((start for start in "\n " if start in characters), characters[0])
 
-    def _pieces(self, known, length, generator, temperature) -> Iterator[str]:
+    def _pieces(
+        self, known: np.ndarray, length: int, generator: np.random.Generator, temperature: float
+    ) -> Iterator[str]:
         hidden = np.zeros(self.config.hidden, self.config.dtype)
         for first in range(0, length, PIECE):
             uniforms = generator.random(min(PIECE, length - first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -91,6 +92,11 @@ class Trainer:
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0
         self.smooth_loss = self.network.loss(self.streams.read(0, 1))
+        if not np.isfinite(self.smooth_loss):
+            raise FastrnnError(
+                "the loss is not finite before the first update; "
+                f"try a smaller sigma than {config.sigma:g}"
+            )
         self.lowest_update, self.lowest_smooth_loss = 0, self.smooth_loss
         self.curve = Curve()
         self.samples: list[Sample] = []
@@ -114,12 +120,14 @@ class Trainer:
         record = np.array([self.smooth_loss, self.lowest_smooth_loss, -1.0, self._best_is_current])
         smooth_losses = np.empty(count)
         self.network.train(codes, record, smooth_losses)
-        if not np.isfinite(smooth_losses).all():
+        # Weights that are no longer finite make the loss of the next update so.
+        finite = np.append(np.isfinite(smooth_losses), self.network.is_finite())
+        if not finite.all():
             self.network.restore_state(before)
-            update = self.update + 1 + int(np.argmin(np.isfinite(smooth_losses)))
+            update = self.update + 1 + int(np.argmin(finite))
             raise FastrnnError(
                 f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or stronger clipping"
+                f"try a lower learning rate than {self.config.learning_rate:g}, or more clipping"
             )
         self.smooth_loss, self.lowest_smooth_loss = float(record[0]), float(record[1])
         if record[2] >= 0:
@@ -240,6 +248,10 @@ def train(
     KeyboardInterrupt, SystemExit
         After SIGINT or SIGTERM, with the checkpoint written.
     """
+    if min(epochs or 0, updates or 0, checkpoint_every, sample_every, sample_length) < 0:
+        raise FastrnnError(
+            "epochs, updates, checkpoint_every, sample_every and sample_length must not be negative"
+        )
     if path is not None:
         checkpoints.check_target(path)
     with _Signals() as signals:
@@ -276,7 +288,8 @@ def train(
                     saved = time.monotonic()
         finally:
             checkpoint = trainer.checkpoint()
-            if path is not None:
+            # A training that was stopped before its first update replaces no older one.
+            if path is not None and (trainer.update > 0 or not os.path.exists(path)):
                 checkpoints.save(path, checkpoint)
             for observer in observers:
                 observer.ended(checkpoint)

@@ -562,8 +562,8 @@ U = "best/parameters/U"
 u = example().best.parameters["U"]
 NOT_OURS = "config is not the JSON that fastrnn writes"
 FIELDS = (
-    "Config has other fields than "
-    "hidden, seq_length, batch, learning_rate, sigma, clip, seed, dtype"
+    "the configuration has other fields than "
+    "batch, clip, dtype, hidden, learning_rate, seed, seq_length, sigma"
 )
 HOSTILE = {
     "external link": (put(U, h5py.ExternalLink("o.h5", "U")), f"{U} is a link"),

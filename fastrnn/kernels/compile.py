@@ -23,14 +23,21 @@ from fastrnn.cache import cache_folder
 OPTIONS = {"error_model": "numpy", "nogil": True}
 
 
-@cache
-def kernel_folder() -> str:
-    """Where compiled kernels of exactly these sources are kept."""
+def _hash_of_sources() -> str:
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sources.update(path.name.encode() + b"\0" + path.read_bytes())
+    return sources.hexdigest()
+
+
+SOURCES = _hash_of_sources()  # now, not after the modules that import this one were read
+
+
+@cache
+def kernel_folder() -> str:
+    """Where compiled kernels of exactly these sources are kept."""
     folder = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()
-    return str(folder / f"kernels-{sources.hexdigest()[:16]}")
+    return str(folder / f"kernels-{SOURCES[:16]}")
 
 
 @contextmanager
@@ -55,6 +62,21 @@ def compilation_notice(tell: Callable[[], None]) -> Iterator[None]:
 def jit(function: Callable) -> Callable:
     """Compile a kernel that others call; it becomes part of their machine code."""
     return numba.njit(**OPTIONS)(function)
+
+
+def named(name: str) -> Callable[[Callable], Callable]:
+    """Give a function made inside another one a name that no second such function has.
+
+    The machine code of two cached kernels may have been made in two processes. Numba tells their
+    functions apart by qualified name, argument types, and a number that starts anew in every
+    process; where all three agree, one kernel calls into the other's code (Numba issue 10486).
+    """
+
+    def rename(function: Callable) -> Callable:
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    return rename
 
 
 def entry(function: Callable) -> Callable:

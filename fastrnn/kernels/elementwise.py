@@ -9,9 +9,9 @@ Largest errors, in units in the last place of the result (tests/test_elementwise
 
               float32   float64   arguments
     exp         1.1       1.1     all; results below the smallest normal number are 0
-    tanh        2.5       2.5     all
+    tanh        2.9       2.9     all
     log         1.0       1.0     normal positive numbers
-    rsqrt       1.6       1.6     normal positive numbers below 2^126 or 2^1022
+    rsqrt       1.3       1.3     normal positive numbers below 2^126 or 2^1022
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _exp(x: Lanes) -> Lanes:
     q, exponent = _expm1_parts(inside, f)
     result = ((q + 1.0).bits() + exponent).floats()
     result = (x < f.exp_lowest).where(0.0, result)
-    return (x > f.exp_highest).where(float("inf"), result)
+    return (x <= f.exp_highest).where(result, x * float("inf"))  # a NaN stays one
 
 
 def _reciprocal(x: Lanes, f: Format) -> Lanes:

@@ -59,9 +59,9 @@ def train(
     states          in, out  H[0] is the hidden state before the first chunk, then after the last
     codes           in       (updates · T + 1, B) int32, characters by time and stream
     flat            in       (P,) the buffer that all weights are views of
-    best            in, out  (P,) copy of `flat` after the update with the lowest smooth loss
+    best            in, out  (P,) copy of `flat` after the update of lowest smooth loss
     record          in, out  (4,) float64: the smooth loss; the lowest so far; the index of its
-                             update in this call; whether `best` is still to be copied (1) or not (0)
+                             update in this call; whether `best` is still to be copied (1 or 0)
     smooth_losses   out      (updates,) float64, after each update
     """
     smooth, lowest, lowest_index, pending = record
@@ -108,10 +108,10 @@ def draw(O, c, K, temperature, uniform):
 
 @entry
 def sample(weights, packed, states, sizes, codes, known, temperature, uniforms):
-    """Read the known characters, then draw one after the other from the softmax given all before.
+    """Read the known characters, then draw others one by one, each given all before it.
 
-    states      in, out  States for T = B = 1; H[0] is the hidden state before codes[0] is read, then
-                         that after all but the last character
+    states      in, out  States for T = B = 1; H[0] is the hidden state before codes[0] is read,
+                         then that after all but the last character
     codes       in, out  (known + n, 1) int32; the first `known` ≥ 1 are read, the others drawn
     uniforms    in       (n,) float64 in [0, 1), one for each draw
     """

@@ -26,7 +26,7 @@ def adagrad(weight, gradient, memory, first, count, eta, clip):
 
 @jit
 def update_matrix(weight, gradient, memory, rows, transposed, eta, clip):
-    """Update a matrix and its transposed copy, a block of rows at a time while it is in the cache."""
+    """Update a matrix and its transposed copy, by blocks of rows that stay in the cache."""
     width = lanes_of(weight)
     columns = weight.shape[1]
     for r in range(0, rows, width):

@@ -21,6 +21,8 @@ from numba import types
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
+from fastrnn.kernels.compile import named
+
 VECTOR_BYTES = 64
 
 INT32 = ir.IntType(32)
@@ -110,6 +112,9 @@ class Lanes:
 
     def __lt__(self, other):
         return self._new(self.builder.fcmp_ordered("<", self.value, self._spread(other)))
+
+    def __le__(self, other):
+        return self._new(self.builder.fcmp_ordered("<=", self.value, self._spread(other)))
 
     def __gt__(self, other):
         return self._new(self.builder.fcmp_ordered(">", self.value, self._spread(other)))
@@ -288,7 +293,7 @@ def _overload_operator(function: Callable) -> None:
     @overload(function)
     def define(x, y):
         if isinstance(x, Vector) or isinstance(y, Vector):
-            return lambda x, y: compiled(x, y)
+            return named(f"vector_{function.__name__}")(lambda x, y: compiled(x, y))
 
 
 for _operator in (operator.add, operator.sub, operator.mul, operator.truediv):

@@ -1,9 +1,9 @@
 """Matrix products in register tiles, and transposition in registers.
 
-A tile is R rows by N vectors of C, kept in registers while k runs over the whole sum: per k it takes
-N vector loads of B, and R numbers of A, each spread over a vector. Every element of a product is
-one chain of fused multiply-adds in the order of k, whatever the tile; so all tile shapes, and all
-processors, give the same bits.
+A tile is R rows by N vectors of C, kept in registers while k runs over the whole sum: per k it
+takes N vector loads of B, and R numbers of A, each spread over a vector. Every element of a product
+is one chain of fused multiply-adds in the order of k, whatever the tile; so all tile shapes, and
+all processors, give the same bits.
 
 Matrices lie anywhere in contiguous arrays: a pointer (simd.at) says where, strides in elements say
 how; rows of B and C are contiguous and whole vectors.
@@ -18,7 +18,7 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import jit, named
 from fastrnn.kernels.simd import INT32, at, fma_function, lanes, lanes_of, spread_element
 
 INT64 = ir.IntType(64)
@@ -32,9 +32,9 @@ def _has_wide_registers() -> bool:
     return "+avx512f" in features
 
 
-# The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16 registers
-# of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide the latency
-# of the fused multiply-add.
+# The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16
+# registers of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide
+# the latency of the fused multiply-add.
 if _has_wide_registers():
     TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 4, 8
 else:
@@ -70,11 +70,11 @@ class _Matrix:
 def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
     """Code of a tile: C[:R, :N] += A[:R, :n] B[:n, :N], or without `+` if `fresh`."""
     fma = fma_function(builder, C.vector)
-    tile = [(r, v) for r in range(R) for v in range(N)]
+    elements = [(r, v) for r in range(R) for v in range(N)]
     c_rows = [builder.mul(c_row, INT64(r)) for r in range(R)]
     a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
     zero = ir.Constant(C.vector, [0.0] * C.width)
-    before = {(r, v): zero if fresh else C.load(c_rows[r], v) for r, v in tile}
+    before = {(r, v): zero if fresh else C.load(c_rows[r], v) for r, v in elements}
 
     entry = builder.block
     loop = builder.function.append_basic_block(f"tile{R}x{N}")
@@ -82,7 +82,7 @@ def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
     builder.branch(loop)
     builder.position_at_end(loop)
     k = builder.phi(INT64)
-    sums = {at: builder.phi(C.vector) for at in tile}
+    sums = {element: builder.phi(C.vector) for element in elements}
     b_vectors = [B.load(builder.mul(k, b_k), v) for v in range(N)]
     after = {}
     for r in range(R):
@@ -90,22 +90,21 @@ def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
         for v in range(N):
             after[r, v] = builder.call(fma, [a_spread, b_vectors[v], sums[r, v]])
     next_k = builder.add(k, INT64(1))
-    for phi, start, step in [(k, INT64(0), next_k)] + [
-        (sums[at], before[at], after[at]) for at in tile
-    ]:
+    steps = [(k, INT64(0), next_k)] + [(sums[e], before[e], after[e]) for e in elements]
+    for phi, start, step in steps:
         phi.add_incoming(start, entry)
         phi.add_incoming(step, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
 
     builder.position_at_end(end)
-    for r, v in tile:
+    for r, v in elements:
         C.store(after[r, v], c_rows[r], v)
 
 
 def _make_tile(fresh: bool) -> Callable:
     @intrinsic
     def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n):
-        """One tile of `rows` by `vectors`: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
+        """One tile: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
         i = types.intp
         signature = types.void(i, i, A, i, i, i, B, i, i, C, i, i, i)
 
@@ -135,10 +134,11 @@ def _make_tile(fresh: bool) -> Callable:
     return tile
 
 
-def _make_product(fresh: bool) -> Callable:
+def _make_product(name: str, fresh: bool) -> Callable:
     tile = _make_tile(fresh)
 
     @jit
+    @named(name)
     def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns):
         width = lanes_of(C)
         vectors = columns // width
@@ -173,13 +173,14 @@ def _make_product(fresh: bool) -> Callable:
     return product
 
 
-# product: C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], for n ≥ 1 and whole vectors of columns.
+# product: C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], for n ≥ 1 and columns that are
+# whole vectors.
 #   A, a_row, a_k   in    pointer; element (r, k) at r·a_row + k·a_k, so Aᵀ needs no copy
 #   B, b_k          in    pointer; element (k, j) at k·b_k + j
 #   C, c_row        out   pointer; element (r, j) at r·c_row + j
 # add_product: the same, added to what C holds.
-product = _make_product(fresh=True)
-add_product = _make_product(fresh=False)
+product = _make_product("product", fresh=True)
+add_product = _make_product("add_product", fresh=False)
 
 
 @intrinsic

@@ -1,0 +1,438 @@
+"""The installed command: what it prints, where, and how it ends."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from fastrnn import __version__
+from fastrnn.checkpoint import load
+from fastrnn.cli import cli
+
+COMMAND = str(Path(sys.executable).with_name("fastrnn"))
+COMMANDS = sorted(cli.commands)
+TEXT = "The quick brown fox jumps over the lazy dog;\nso it goes, on and on and on.\n" * 20
+EXAMPLE = ("--corpus", "a text.txt", "--hidden", "7", "--seq-length", "5")
+
+SAMPLE = r"iter = (\d+), smooth_loss = \d+\.\d{4}"
+RESULT = (
+    r"min_iter = \d+\n"
+    r"min_loss = \d+\.\d{4} \(\d+\.\d{4} nats, \d+\.\d{4} bits per character\)\n"
+    r"[\d,]+ updates in \d+\.\d s, [\d,]+ updates per second\n"
+)
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, made by the command."""
+    folder = tmp_path_factory.mktemp("best")
+    (folder / "a text.txt").write_text(TEXT)
+    ended = run(folder, "train", *EXAMPLE, "--updates", "300", "--quiet")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    return folder / "best.h5"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def run(folder: Path, *args: str | Path, input: bytes = b"", **environment: str | None):
+    """The command in `folder`; None removes a variable from its environment."""
+    variables = {k: v for k, v in (os.environ | environment).items() if v is not None}
+    ended = subprocess.run(
+        [COMMAND, *args], cwd=folder, input=input, capture_output=True, env=variables, timeout=100
+    )
+    ended.stdout, ended.stderr = ended.stdout.decode(), ended.stderr.decode()
+    assert "Traceback" not in ended.stderr
+    assert "\r" not in ended.stdout + ended.stderr and "\x1b" not in ended.stdout + ended.stderr
+    return ended
+
+
+def error_of(folder: Path, *args: str | Path, code: int = 1, **options) -> str:
+    """The one line of a command that fails and prints nothing else."""
+    ended = run(folder, *args, **options)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    *usage, line = ended.stderr.splitlines()
+    assert len(usage) == (3 if code == 2 else 0)
+    assert line.startswith("Error: ")
+    return line.removeprefix("Error: ")
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, tmp_path: Path) -> None:
+    text = run(tmp_path, command, "--help").stdout
+    assert f"Example:\n    fastrnn {command}" in text
+    for parameter in cli.commands[command].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout == f"fastrnn {__version__}\n"
+    module = [sys.executable, "-m", "fastrnn", "--version"]
+    assert subprocess.check_output(module, text=True) == f"fastrnn {__version__}\n"
+
+
+def test_help_needs_no_library(tmp_path: Path) -> None:
+    program = (
+        "import sys; from fastrnn.cli import cli\n"
+        "try: cli(['train', '--help'])\n"
+        "finally: print({'numpy', 'numba', 'h5py', 'tqdm'} & sys.modules.keys())"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program]).endswith(b"\nset()\n")
+
+
+# The commands
+
+
+def test_train_then_synth_info_and_plot(folder: Path) -> None:
+    options = ("--updates", "300", "--sample-every", "100", "--sample-length", "9")
+    trained = run(folder, "train", *EXAMPLE, *options)
+    assert trained.returncode == 0
+    samples = "".join(rf"{SAMPLE}\n(?:.|\n){{9}}\n\n" for _ in range(4))
+    found = re.fullmatch(samples + RESULT + r"the model is in best\.h5\n", trained.stdout)
+    assert found and found.groups() == ("1", "100", "200", "300")
+    assert trained.stderr.splitlines()[:2] == [
+        "a text.txt: 1,500 characters, 32 distinct; 299 updates an epoch",
+        "vanilla RNN, 7 hidden units, 536 parameters, float32",
+    ]
+
+    text = run(folder, "synth", "best.h5", "--seed", "1").stdout
+    assert len(text) == 1001 and text.endswith("\n")
+    assert run(folder, "synth", "best.h5", "--seed", "1", "--length", "70").stdout[:70] == text[:70]
+    primed = run(folder, "synth", "best.h5", "--prime", "The ", "--length", "0").stdout
+    assert primed == "The \n"
+
+    lines = run(folder, "info", "best.h5").stdout.splitlines()
+    assert lines[0] == "model       vanilla RNN, 7 hidden units, 536 parameters, float32"
+
+    assert run(folder, "plot", "best.h5", "-o", "loss.svg").returncode == 0
+    assert (folder / "loss.svg").read_text().startswith("<?xml")
+
+
+def test_default_corpus(tmp_path: Path) -> None:
+    ended = run(tmp_path, "train", "--updates", "100", "--ckpt", "b.h5", "--sample-every", "0")
+    assert ended.stderr.startswith("Python language reference (pydoc_data.topics): ")
+    assert re.fullmatch(RESULT + r"the model is in b\.h5\n", ended.stdout)
+    trained = load(tmp_path / "b.h5")
+    assert (trained.config.hidden, trained.config.seq_length, trained.last.update) == (100, 25, 100)
+
+
+def test_texts_are_put_together(folder: Path) -> None:
+    run(
+        folder,
+        *("train", "--corpus", "a text.txt", "--corpus", "-", "--updates", "1", "--quiet"),
+        input="é\r\n".encode() * 10,
+    )
+    trained = load(folder / "best.h5")
+    assert trained.corpus.length == len(TEXT) + 20
+    assert trained.corpus.name == "a text.txt, standard input"
+    assert "é" in trained.vocabulary and "\r" not in trained.vocabulary
+
+
+def test_log(folder: Path) -> None:
+    run(folder, "train", *EXAMPLE, "--updates", "400", "--clip", "inf", "--log", "log")
+    lines = (folder / "log").read_text().splitlines()
+    start, *rest, end = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert (start["event"], start["updates"], start["updates_per_epoch"]) == ("start", 400, 299)
+    assert start["config"]["hidden"] == 7 and start["config"]["clip"] is None
+    assert {row["event"] for row in rest} == {"sample", "progress"}
+    sample = next(row for row in rest if row["event"] == "sample")
+    assert (sample["iter"], len(sample["text"])) == (1, 200)
+    progress = next(row for row in rest if row["event"] == "progress")
+    assert progress["nats_per_character"] == pytest.approx(progress["smooth_loss"] / 5)
+    trained = load(folder / "best.h5")
+    assert (end["event"], end["update"]) == ("end", 400)
+    assert (end["min_iter"], end["min_loss"]) == (trained.best.update, trained.best.smooth_loss)
+
+
+def test_gradcheck_fails_over_a_bound(tmp_path: Path) -> None:
+    program = (
+        "from fastrnn import cli, gradcheck\n"
+        "gradcheck.REPORTED = {5: {'b': 1.0, 'c': 1e-30}}\n"
+        "cli.main()"
+    )
+    text = tmp_path / "text"
+    text.write_text(TEXT)
+    arguments = ["gradcheck", "--corpus", text, "--json", tmp_path / "json"]
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
+    assert ended.returncode == 1
+    assert b"\nc, central difference: " in ended.stdout
+    checks = json.loads((tmp_path / "json").read_text())
+    assert [check["passed"] for check in checks] == [True, True, True, False, True, True]
+
+
+def test_progress_line_in_a_terminal(folder: Path) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+    training = subprocess.Popen(
+        [COMMAND, "train", *EXAMPLE, "--updates", str(10**9)],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+    )
+    state = (
+        rb"\r[\d,]+/1,000,000,000, [\d:]+ left, epoch \d+/3344482, "
+        rb"smooth loss \d+\.\d\d \(\d\.\d{3} nats, \d\.\d{3} bits/char\), lowest \d+\.\d\d, "
+        rb"[1-9][\d,]* updates/s, [1-9][\d,]* chars/s"
+    )
+    shown = b""
+    try:
+        while not re.search(state, shown):
+            assert len(shown) < 5000, shown
+            shown += os.read(master, 1000)
+    finally:
+        training.send_signal(signal.SIGINT)
+        assert training.wait(100) == 130
+        os.close(slave)
+        os.close(master)
+
+
+# Endings
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "Interrupted.\n"), (signal.SIGTERM, 143, "")],
+)
+def test_signal_leaves_a_checkpoint_and_nothing_else(folder, number, code, message) -> None:
+    training = subprocess.Popen(
+        [COMMAND, "train", *EXAMPLE, "--updates", str(10**9), "--log", "log", "--quiet"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not ((folder / "log").exists() and "progress" in (folder / "log").read_text()):
+        assert training.poll() is None, training.stderr.read()
+        time.sleep(0.02)
+    training.send_signal(number)
+    assert training.communicate(timeout=100)[1] == message
+    assert training.returncode == code
+    assert sorted(os.listdir(folder)) == ["a text.txt", "best.h5", "log"]
+    end = json.loads((folder / "log").read_text().splitlines()[-1])
+    assert end["event"] == "end" and end["update"] == load(folder / "best.h5").last.update > 0
+
+
+def test_divergence(folder: Path) -> None:
+    error = error_of(
+        folder, "train", *EXAMPLE, "--updates", "500", "--learning-rate", "1e39", "--quiet"
+    )
+    assert error == (
+        "the loss is not finite any more at update 2; "
+        "try a lower learning rate than 1e+39, or more clipping"
+    )
+    assert load(folder / "best.h5").last.update == 0
+
+
+def test_reader_that_leaves_early(best: Path) -> None:
+    synth = subprocess.Popen(
+        [COMMAND, "synth", best, "--length", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert len(synth.stdout.read(10)) == 10
+    synth.stdout.close()
+    assert synth.stderr.read() == b""
+    assert synth.wait(100) == 1
+    synth.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_full_disk(best: Path, folder: Path) -> None:
+    message = "Error: cannot write the output: No space left on device\n"
+    for arguments in (["synth", best], ["train", *EXAMPLE, "--updates", "1"]):
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                [COMMAND, *arguments], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert ended.returncode == 1
+        assert ended.stderr.endswith(message)
+    arguments = ("--updates", "1", "--log", "/dev/full", "--quiet")
+    assert f"Error: {error_of(folder, 'train', *EXAMPLE, *arguments)}\n" == message
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            None,
+            "there is no file or folder 'text'; --corpus takes a path, - for standard input, "
+            "or a name: shakespeare",
+        ),
+        (b"", "'text' is empty; give a text"),
+        (
+            b"a\0b",
+            "'text' is a binary file: its byte 1, counted from 0, is NUL; give a text file, or "
+            "--encoding utf-16 if it is one in that encoding",
+        ),
+        (
+            b"short",
+            "the text has 5 characters, but batch 1 and sequence length 25 need at least 26; give "
+            "a longer text, or a smaller batch or sequence length",
+        ),
+        (
+            b"caf\xe9 au lait",
+            "'text' is not utf-8 text: its byte 3, counted from 0, is 0xe9 (invalid continuation "
+            "byte); name its encoding with --encoding",
+        ),
+    ],
+)
+def test_unusable_text(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "text").write_bytes(content)
+    assert error_of(tmp_path, "train", "--corpus", "text", "--quiet") == message
+    assert not (tmp_path / "best.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("hidden", "0", "Invalid value for '--hidden': 0 is not in the range x>=1."),
+        (
+            "hidden",
+            "3000000000",
+            "--hidden is 3000000000, but must be a whole number from 1 to 2147483647",
+        ),
+        ("hidden", "ten", "Invalid value for '--hidden': 'ten' is not a valid integer range."),
+        ("learning-rate", "nan", "--learning-rate is nan, but must be a positive number"),
+        ("learning-rate", "1e400", "--learning-rate is inf, but must be a positive number"),
+        ("learning-rate", "0", "Invalid value for '--learning-rate': 0.0 is not in the range x>0."),
+        ("sigma", "inf", "--sigma is inf, but must be zero or a positive number"),
+        ("clip", "nan", "--clip is nan, but must be a positive number"),
+        (
+            "dtype",
+            "float16",
+            "Invalid value for '--dtype': 'float16' is not one of 'float32', 'float64'.",
+        ),
+        ("updates", "0", "Invalid value for '--updates': 0 is not in the range x>=1."),
+        ("seed", "-1", "Invalid value for '--seed': -1 is not in the range 0<=x<=2147483647."),
+        ("sed", "1", "No such option: --sed Did you mean --seed?"),
+    ],
+)
+def test_unusable_options(tmp_path: Path, option: str, value: str, message: str) -> None:
+    found = error_of(tmp_path, "train", f"--{option}", value, code=2)
+    # click's wording changes from version to version, ours does not.
+    assert found == message or not message.startswith("--")
+    assert f"--{option}" in found
+
+
+@pytest.mark.parametrize("command", ["synth", "info", "plot"])
+def test_unusable_checkpoints(command: str, best: Path, tmp_path: Path) -> None:
+    def error(name: str) -> str:
+        return error_of(tmp_path, command, name)
+
+    damaged = bytearray(best.read_bytes())
+    damaged[5000] ^= 1
+    (tmp_path / "damaged.h5").write_bytes(damaged)
+    (tmp_path / "short.h5").write_bytes(damaged[:100])
+    (tmp_path / "foreign.h5").write_text("something else")
+    assert error("missing.h5") == (
+        "cannot load missing.h5: No such file or directory; check the path, or train a model first"
+    )
+    assert error("damaged.h5") == (
+        "cannot load damaged.h5: it is damaged, its contents do not match their checksum; "
+        "use a backup or train again"
+    )
+    assert error("short.h5") == (
+        "cannot load short.h5: it is damaged, only 100 bytes are left; use a backup or train again"
+    )
+    assert error("foreign.h5") == (
+        "cannot load foreign.h5: it is no fastrnn checkpoint; choose a file that fastrnn saved"
+    )
+    assert error(".") == "cannot load .: Is a directory; name a file"
+
+
+def test_unusable_targets_are_found_before_training(folder: Path) -> None:
+    def error(*args: str) -> str:
+        return error_of(folder, "train", *EXAMPLE, "--updates", str(10**9), "--quiet", *args)
+
+    (folder / "thesis.doc").write_text("years of work")
+    assert error("--ckpt", "thesis.doc") == (
+        "cannot save thesis.doc: there is a file that is no checkpoint; "
+        "choose another path, or move it away"
+    )
+    assert (folder / "thesis.doc").read_text() == "years of work"
+    assert error("--ckpt", ".") == "cannot save .: Is a directory; name a file"
+    assert error("--ckpt", "no/best.h5") == (
+        "cannot save no/best.h5: No such file or directory; create its folder first"
+    )
+    assert error("--ckpt", "/dev/null") == (
+        "cannot save /dev/null: Invalid argument; choose another path"
+    )
+    assert error("--log", "no/log") == (
+        "cannot write no/log: No such file or directory; choose another path"
+    )
+
+
+def test_log_replaces_no_checkpoint(best: Path) -> None:
+    before = best.read_bytes()
+    options = ("--updates", "9", "--quiet", "--log", "best.h5")
+    assert error_of(best.parent, "train", *EXAMPLE, *options) == (
+        "cannot write best.h5: there is a checkpoint; choose another path"
+    )
+    assert best.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--prime", "Ω"],
+            "the character 'Ω' (U+03A9) at position 0, counted from 0, is not among the 32 "
+            "characters of the vocabulary; leave it out, or train on a text that has it",
+        ),
+        (
+            ["--temperature", "nan"],
+            "length 1000, seed None and temperature nan must be finite and not negative",
+        ),
+    ],
+)
+def test_unusable_synthesis_options(best: Path, options: list[str], message: str) -> None:
+    assert error_of(best.parent, "synth", best, *options) == message
+
+
+# Odd surroundings
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_terminal_that_cannot_show_the_text(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Ωμέγα 😀 " * 40, encoding="utf-8")
+    options = ("--corpus", "text", "--updates", "1")
+    trained = run(tmp_path, "train", *options, PYTHONIOENCODING=encoding)
+    assert trained.returncode == 0
+    assert len(trained.stdout) > 300
+    assert run(tmp_path, "synth", "best.h5", PYTHONIOENCODING=encoding).returncode == 0
+
+
+def test_home_that_cannot_be_written(folder: Path) -> None:
+    # A file as home, because permissions do not hold for an administrator.
+    (folder / "tmp").mkdir()
+    home = {"HOME": str(folder / "a text.txt"), "XDG_CACHE_HOME": None, "NUMBA_CACHE_DIR": None}
+    for notices in (1, 0):  # the second time, kernels come from the cache in the temporary folder
+        ended = run(folder, "train", *EXAMPLE, "--updates", "1", TMPDIR=str(folder / "tmp"), **home)
+        assert ended.returncode == 0
+        assert ended.stderr.count("Compiling") == notices
+
+
+def test_no_home(folder: Path) -> None:
+    ended = run(folder, "train", *EXAMPLE, "--updates", "1", "--quiet", HOME=None)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

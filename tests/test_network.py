@@ -1,0 +1,206 @@
+"""The kernels against the NumPy reference, which test_reference.py holds against the definition."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastrnn import reference
+from fastrnn.config import Config
+from fastrnn.model import parameter_shapes
+from fastrnn.network import Network
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+NAMES = ("U", "W", "V", "b", "c")
+
+
+def state(config, K, seed=0):
+    """Parameters, memory, hidden state and characters as they may be in a training."""
+    rng = np.random.default_rng(seed)
+    shapes = parameter_shapes(config, K)
+    scale = 0.5 / np.sqrt(config.hidden)
+    parameters = {k: rng.normal(0, scale, s).astype(config.dtype) for k, s in shapes.items()}
+    memory = {k: rng.uniform(0.1, 2, s).astype(config.dtype) for k, s in shapes.items()}
+    hidden = rng.uniform(-1, 1, (config.batch, config.hidden)).astype(config.dtype)
+    codes = rng.integers(0, K, (config.seq_length + 1, config.batch)).astype(np.int32)
+    return parameters, memory, hidden, codes
+
+
+def network(config, K, parameters, memory, hidden):
+    made = Network(config, K)
+    made.set_parameters(parameters)
+    made.hidden[...] = hidden
+    for name in NAMES:
+        made.memory[name][...] = memory[name]
+    return made
+
+
+def relative(got, wanted):
+    """Largest difference relative to the largest entry."""
+    return np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-300)
+
+
+def check_one_update(m, K, T, B, dtype):
+    config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
+    parameters, memory, hidden, codes = state(config, K)
+    net = network(config, K, parameters, memory, hidden)
+    tolerance = TOLERANCE[dtype]
+
+    loss = net.loss_and_gradient(codes)
+    forward = reference.forward(parameters, hidden, codes)
+    gradient = reference.backward(parameters, forward, codes)
+    assert abs(loss - forward.loss) <= tolerance * max(1, forward.loss)
+    assert net.loss(codes) == loss
+    # A sum over the chunk may cancel in a small array: the whole gradient is the measure. With
+    # K = 1 the softmax is 1, and every gradient exactly 0.
+    largest = max(np.abs(wanted).max() for wanted in gradient.values())
+    for name in NAMES:
+        assert np.abs(net.gradient[name] - gradient[name]).max() <= tolerance * largest, name
+
+    net.update()
+    reference.update(parameters, gradient, memory, config.learning_rate, config.clip)
+    for name in NAMES:
+        assert relative(net.parameters[name], parameters[name]) <= tolerance, name
+        assert relative(net.memory[name], memory[name]) <= tolerance, name
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "sizes",
+    # m, K, T, B all different, below and above whole vectors and tiles
+    [
+        (1, 1, 1, 1),
+        (2, 3, 4, 5),
+        (5, 2, 7, 1),
+        (16, 33, 1, 3),
+        (17, 16, 9, 2),
+        (100, 80, 25, 1),
+        (33, 65, 26, 7),
+        (129, 7, 3, 13),
+        (8, 257, 2, 6),
+    ],
+    ids=str,
+)
+def test_one_update(sizes, dtype):
+    check_one_update(*sizes, dtype)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(*[st.integers(1, n) for n in (70, 70, 12, 9)]), st.sampled_from(list(TOLERANCE)))
+def test_one_update_of_any_size(sizes, dtype):
+    check_one_update(*sizes, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_training_is_loss_gradient_and_update_in_turn(dtype):
+    config = Config(hidden=20, seq_length=5, batch=3, dtype=dtype)
+    parameters, memory, hidden, _ = state(config, 30)
+    codes = np.random.default_rng(5).integers(0, 30, (12 * 5 + 1, 3)).astype(np.int32)
+    net = network(config, 30, parameters, memory, hidden)
+    smooth_losses, record = np.empty(12), np.array([40.0, 40.0, -1.0, 1.0])
+    net.train(codes, record, smooth_losses)
+
+    other = network(config, 30, parameters, memory, hidden)
+    smooth = 40.0
+    for i in range(12):
+        chunk = codes[i * 5 : i * 5 + 6]
+        smooth = 0.999 * smooth + (1 - 0.999) * other.loss_and_gradient(chunk)
+        assert smooth == smooth_losses[i]
+        other.update()
+        other.hidden[...] = other._states.H[-1, :, :20]
+    assert all(np.array_equal(net.parameters[k], other.parameters[k]) for k in NAMES)
+    assert np.array_equal(net.hidden, other.hidden)
+
+
+def test_carried_state():
+    """One chunk of T = 12 has the hidden states and the loss of three of 4."""
+    whole, part = (Config(hidden=9, seq_length=T, batch=2, dtype="float64") for T in (12, 4))
+    parameters, memory, hidden, codes = state(whole, 6)
+    net = network(whole, 6, parameters, memory, hidden)
+    parts = network(part, 6, parameters, memory, hidden)
+    total = net.loss(codes)
+    losses = []
+    for t in (0, 4, 8):
+        losses.append(parts.loss(codes[t : t + 5]))
+        assert np.array_equal(parts._states.H[1:], net._states.H[t + 1 : t + 5])
+        parts.hidden[...] = parts._states.H[-1, :, :9]
+    assert sum(losses) == pytest.approx(total, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_padding_stays_zero(dtype):
+    config = Config(hidden=5, seq_length=6, batch=2, dtype=dtype, learning_rate=10.0)
+    parameters, memory, hidden, _ = state(config, 7)
+    net = network(config, 7, parameters, {k: 0 * v for k, v in memory.items()}, hidden)
+    codes = np.random.default_rng(0).integers(0, 7, (50 * 6 + 1, 2)).astype(np.int32)
+    net.train(codes, np.array([9.0, 9.0, -1.0, 0.0]), np.empty(50))
+    for weights in (net._weights, net._gradient, net._memory):
+        assert not weights.U[7:].any() and not weights.U[:, 5:].any()
+        assert not weights.W[5:].any() and not weights.W[:, 5:].any()
+        assert not weights.V[7:].any() and not weights.V[:, 5:].any()
+        assert not weights.b[5:].any() and not weights.c[7:].any()
+
+
+def test_clipping():
+    config = Config(hidden=4, seq_length=3, dtype="float64", clip=1e-3)
+    parameters, memory, hidden, codes = state(config, 5)
+    net = network(config, 5, parameters, memory, hidden)
+    net.loss_and_gradient(codes)
+    clipped = {k: np.clip(v, -1e-3, 1e-3) for k, v in net.gradient.items()}
+    assert any((np.abs(v) > 1e-3).any() for v in net.gradient.values())
+    net.update()
+    for name in NAMES:
+        assert relative(net.memory[name], memory[name] + clipped[name] ** 2) < 1e-15
+
+
+HASH_OF_A_TRAINING = """
+import hashlib, numpy as np
+from fastrnn.config import Config
+from fastrnn.model import initial_parameters
+from fastrnn.network import Network
+digest = hashlib.sha256()
+for dtype in ("float32", "float64"):
+    config = Config(hidden=100, dtype=dtype)
+    net = Network(config, 80)
+    net.set_parameters(initial_parameters(config, 80))
+    text = np.random.default_rng(0).integers(0, 80, 300 * 25 + 1)[:, None].astype(np.int32)
+    text = np.minimum(text, np.roll(text, 7))
+    losses = np.empty(300)
+    net.train(text, np.array([110.0, 110.0, -1.0, 1.0]), losses)
+    assert len(set(losses)) == 300
+    for array in (losses, *net.parameters.values(), *net.memory.values(), net.hidden):
+        digest.update(np.ascontiguousarray(array))
+    digest.update(net.sample(np.zeros(100, dtype), [3], np.linspace(0, 0.99, 50)))
+print(digest.hexdigest())
+"""
+
+
+def test_same_bits_on_every_processor():
+    """300 updates compiled for this machine, for AVX2 and for plain SSE2."""
+    targets = {
+        "host": {},
+        "AVX2": {
+            "NUMBA_CPU_NAME": "haswell",
+            "NUMBA_CPU_FEATURES": "+sse2,+avx,+avx2,+fma,+bmi,+bmi2",
+        },
+        "SSE2": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+    }
+    if os.uname().machine not in ("x86_64", "AMD64"):
+        targets = {"host": {}, "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}}
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", HASH_OF_A_TRAINING],
+            env=os.environ | target,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name, target in targets.items()
+    }
+    hashes = {name: process.communicate()[0].strip() for name, process in processes.items()}
+    assert len(hashes["host"]) == hashlib.sha256().digest_size * 2
+    assert set(hashes.values()) == {hashes["host"]}, hashes
