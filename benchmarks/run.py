@@ -1,6 +1,6 @@
 """Measure on this machine, and keep the result: benchmarks/results/NAME.json.
 
-    python benchmarks/run.py NAME [--seconds 25]
+    python benchmarks/run.py NAME [--seconds 15]
     python benchmarks/table.py
 
 The kernels are compiled afresh, so that the result also tells how long this takes.
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="of the machine, such as zen5")
-    parser.add_argument("--seconds", type=float, default=25.0, help="of measuring (default 25)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of measuring (default 15)")
     arguments = parser.parse_args()
     command = f"python benchmarks/run.py {arguments.name} --seconds {arguments.seconds:g}"
     RESULTS.mkdir(exist_ok=True)

@@ -45,26 +45,27 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checkpoint": "checkpoint",
-    "Config": "config",
-    "Corpus": "corpus",
-    "FastrnnError": "errors",
-    "Model": "synthesis",
-    "Observer": "training",
-    "Vocabulary": "corpus",
-    "check_gradients": "gradcheck",
-    "load": "synthesis",
-    "load_checkpoint": "checkpoint",
-    "plot_loss": "plots",
-    "read_corpus": "corpus",
-    "train": "training",
+    "Checkpoint": "checkpoint.Checkpoint",
+    "Config": "config.Config",
+    "Corpus": "corpus.Corpus",
+    "FastrnnError": "errors.FastrnnError",
+    "Model": "synthesis.Model",
+    "Observer": "training.Observer",
+    "Vocabulary": "corpus.Vocabulary",
+    "check_gradients": "gradcheck.check_gradients",
+    "load": "synthesis.load",
+    "load_checkpoint": "checkpoint.load",
+    "plot_loss": "plots.plot_loss",
+    "read_corpus": "corpus.read_corpus",
+    "train": "training.train",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
-    value = getattr(import_module(f"fastrnn.{_HOMES[name]}"), name.removesuffix("_checkpoint"))
+    module, attribute = _HOMES[name].split(".")
+    value = getattr(import_module(f"fastrnn.{module}"), attribute)
     globals()[name] = value
     return value
 

@@ -1,43 +1,33 @@
 """How fast the kernels are: against the NumPy baseline, and against the processor's limit.
 
-    run() ──request──▶ a process with a clean environment: _measure() ──Result──▶ format_table, plot
+    run() ──request──▶ a process with a clean environment ──Result──▶ format_table, plot
 
-All times of a round are taken one right after the other (limit, ours, baseline), what is compared
-are times of the same round, and the result is the median over the rounds. So a machine that is
-slower for a second slows both sides.
+Phases: forward goes up to loss and probabilities (ours to the gradient of the logits, in the same
+loop); backward from there to the gradients of all parameters; update is AdaGrad; step is all three,
+over one chunk of text after the other, as training does it.
 
-Phases: forward goes up to loss and probabilities; backward from there to the gradients of all
-parameters (ours is the time of both together less that of forward); update is AdaGrad; step is all
-three, over one chunk of text after the other, as training does it.
+The process runs fastrnn.measurement, which imports this module and is never imported by it: here is
+what can be had without compiling anything.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-import numpy as np
+from tqdm import tqdm
 
-from fastrnn import reference
-from fastrnn._version import __version__
-from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.model import initial_parameters
 
 
 class Shape(NamedTuple):
@@ -55,11 +45,6 @@ class Shape(NamedTuple):
 SHAPES = (Shape(100, 80, 25, 1), Shape(256, 80, 50, 1), Shape(512, 80, 50, 1))
 PHASES = ("forward", "backward", "update", "step")
 
-SAMPLE_SECONDS = 0.025  # what one timing lasts
-MINIMUM_ROUNDS = 3
-CHUNKS = 2048  # of text; no timing goes through more
-TOLERANCE = {"float32": 1e-3, "float64": 1e-10}  # of one update, relative to the largest entry
-
 
 def flops(shape: Shape, phase: str) -> int:
     """Operations of a phase: two for each multiply-add of its matrix products, without padding.
@@ -71,9 +56,8 @@ def flops(shape: Shape, phase: str) -> int:
     m, K, T, B = shape
     forward = 2 * B * T * (m * m + m * K)
     backward = 2 * B * ((T - 1) * m * m + T * (m * m + 2 * m * K))
-    return {"forward": forward, "backward": backward, "update": 0, "step": forward + backward}[
-        phase
-    ]
+    counts = {"forward": forward, "backward": backward, "update": 0, "step": forward + backward}
+    return counts[phase]
 
 
 @dataclass(frozen=True)
@@ -108,13 +92,10 @@ class Row:
         return median(shares) if work else None
 
     def to_json(self) -> dict[str, Any]:
+        sides = {"ours": self.ours, "baseline": self.baseline, "ratio": self.ratios}
         summary: dict[str, Any] = {
-            side: {"median": median(times), "min": min(times), "max": max(times)}
-            for side, times in (
-                ("ours", self.ours),
-                ("baseline", self.baseline),
-                ("ratio", self.ratios),
-            )
+            name: {"median": median(values), "min": min(values), "max": max(values)}
+            for name, values in sides.items()
         }
         summary |= {"characters_per_second": self.characters_per_second, "share": self.share}
         return {**asdict(self), "shape": self.shape._asdict(), "summary": summary}
@@ -140,11 +121,10 @@ class Result:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
         """The inverse of `to_json`; medians are computed afresh."""
-        rows = []
-        for row in data["rows"]:
-            raw = {name: value for name, value in row.items() if name != "summary"}
-            rows.append(Row(**{**raw, "shape": Shape(**raw["shape"])}))
-        return cls(**{**data, "rows": rows})
+        rows = [{**row, "shape": Shape(**row["shape"])} for row in data["rows"]]
+        for row in rows:
+            del row["summary"]
+        return cls(**{**data, "rows": [Row(**row) for row in rows]})
 
     def save(self, path: str | Path) -> None:
         """Write `to_json` to a file, a row of the table a line."""
@@ -157,8 +137,6 @@ class Result:
             raise FastrnnError(f"{path} cannot be written: {error.strerror}") from error
 
 
-# --- the caller's process -------------------------------------------------------------------------
-
 # NumPy and its BLAS obey variables that choose slower code. The baseline gets none of them; and one
 # thread, like our kernels.
 PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "KMP_", "GOTO_", "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_")
@@ -168,13 +146,13 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "
 
 CHILD = (
     "import json, sys; request = json.loads(sys.argv[1]); sys.path[:] = request.pop('path'); "
-    "from fastrnn.bench import _measure; _measure(**request)"
+    "from fastrnn.measurement import measure; measure(**request)"
 )
 MARK = "fastrnn-bench:"  # starts the lines of the child's output that are meant for us
 
 
 def run(
-    seconds: float = 25.0,
+    seconds: float = 15.0,
     shapes: Sequence[Shape] = SHAPES,
     dtypes: Sequence[str] = ("float32", "float64"),
     progress: bool = True,
@@ -198,24 +176,19 @@ def run(
     FastrnnError
         If the process fails, or kernels and baseline do not agree on one update.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIXES)} | ONE_THREAD
-    request = {
-        "path": sys.path,
-        "seconds": seconds,
-        "shapes": shapes,
-        "dtypes": dtypes,
-        "command": command,
-    }
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIXES)}
+    request = {"seconds": seconds, "shapes": shapes, "dtypes": dtypes, "command": command}
+    program = [sys.executable, "-c", CHILD, json.dumps({"path": sys.path, **request})]
     result = None
     # Standard error goes to a file: a pipe that nobody reads would block the child when it is full.
     with (
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, json.dumps(request)],
+            program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=environment | ONE_THREAD,
             text=True,
             errors="replace",
         ) as child,
@@ -244,8 +217,6 @@ def _messages(output: Any) -> Iterator[dict[str, Any]]:
 
 def _shown(messages: Iterator[dict[str, Any]], progress: bool) -> Iterator[dict[str, Any]]:
     """The same messages, shown as they pass."""
-    from tqdm import tqdm
-
     layout = "{desc:<16} {percentage:3.0f} % {bar} {elapsed}"
     # disable=None: tqdm draws its bar on a terminal only.
     with tqdm(total=1.0, bar_format=layout, disable=None if progress else True) as bar:
@@ -258,252 +229,15 @@ def _shown(messages: Iterator[dict[str, Any]], progress: bool) -> Iterator[dict[
             yield message
 
 
-# --- the measuring process ------------------------------------------------------------------------
-
-
-def _send(**message: Any) -> None:
-    print(f"\n{MARK}{json.dumps(message)}", flush=True)
-
-
-class _Case:
-    """Kernels and baseline at one shape and dtype, on the same weights and the same text.
-
-    `ours` and `baseline` do their work so many times; "gradient" of ours is forward and backward.
-    """
-
-    def __init__(self, shape: Shape, dtype: str):
-        from fastrnn.kernels import benchmark
-        from fastrnn.network import Network
-
-        self.shape, self.dtype = shape, dtype
-        m, K, T, B = shape
-        config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
-        eta, clip = config.learning_rate, config.clip
-        # Characters drawn evenly. Text repeats its frequent ones, and would leave the kernels fewer
-        # rows of U to update.
-        codes = np.random.default_rng(0).integers(0, K, (CHUNKS * T + 1, B)).astype(np.int32)
-        self.initial = initial_parameters(config, K)
-
-        self.network = n = Network(config, K)
-        inputs = n._weights, n._packed, n._states, n.sizes, codes
-        state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes
-        one = np.dtype(dtype).type(1)
-        self.limit_work = 10_000 * benchmark.operations(one)
-
-        def train(count: int) -> float:
-            record, losses = np.array([0.0, np.inf, 0.0, 0.0]), np.empty(count)
-            n.train(codes[: count * T + 1], record, losses)
-            return losses[0] * 1000  # the smooth loss starts from 0 and takes in a thousandth
-
-        self.ours: dict[str, Callable[[int], Any]] = {
-            "limit": lambda count: benchmark.multiply_adds(one / 2, one, 10_000 * count),
-            "forward": lambda count: benchmark.forward(*inputs, count),
-            "gradient": lambda count: benchmark.loss_and_gradient(*inputs, n._gradient, count),
-            "update": lambda count: benchmark.update(*state, eta, clip, count),
-            "step": train,
-        }
-
-        chunks = [codes[i * T : (i + 1) * T + 1] for i in range(CHUNKS)]
-        self.h = np.zeros((B, m), dtype)
-        self.parameters = parameters = {name: x.copy() for name, x in self.initial.items()}
-        self.memory = memory = {name: np.zeros_like(x) for name, x in self.initial.items()}
-        self.passed = reference.forward(parameters, self.h, chunks[0])
-        self.gradient = reference.backward(parameters, self.passed, chunks[0])
-
-        def step(chunk: np.ndarray) -> None:
-            passed = reference.forward(parameters, self.h, chunk)
-            gradient = reference.backward(parameters, passed, chunk)
-            reference.update(parameters, gradient, memory, eta, clip)
-            self.h[...] = passed.h[-1]
-
-        def repeated(phase: Callable[[np.ndarray], Any]) -> Callable[[int], None]:
-            def repeat(count: int) -> None:
-                for chunk in chunks[:count]:
-                    phase(chunk)
-
-            return repeat
-
-        self.baseline = {
-            "forward": repeated(lambda chunk: reference.forward(parameters, self.h, chunk)),
-            "backward": repeated(lambda _: reference.backward(parameters, self.passed, chunks[0])),
-            "update": repeated(
-                lambda _: reference.update(parameters, self.gradient, memory, eta, clip)
-            ),
-            "step": repeated(step),
-        }
-
-    def reset(self) -> None:
-        """Both sides to the start, so that no timing depends on how many came before."""
-        self.h[...] = self.network.hidden[...] = 0
-        for name, x in self.initial.items():
-            self.parameters[name][...] = x
-            self.memory[name][...] = self.network.memory[name][...] = 0
-        self.network.set_parameters(self.initial)
-
-    def check(self) -> None:
-        """Raise FastrnnError unless one update from the same state is the same on both sides."""
-        for last in ("update", "step"):
-            self.reset()
-            self.baseline[last](1)
-            pairs = {}
-            for phase in ("forward", "gradient", "update") if last == "update" else ("step",):
-                loss = self.ours[phase](1)
-                if phase != "update":
-                    pairs[f"loss ({phase})"] = np.array(loss), np.array(self.passed.loss)
-            for name in self.initial:
-                pairs[f"gradient of {name} ({last})"] = (
-                    self.network.gradient[name],
-                    self.gradient[name],
-                )
-                pairs[f"new {name} ({last})"] = self.network.parameters[name], self.parameters[name]
-            for what, (ours, baseline) in pairs.items():
-                error = np.abs(ours - baseline).max() / np.abs(baseline).max()
-                if not error <= TOLERANCE[self.dtype]:
-                    raise FastrnnError(
-                        f"kernels and baseline disagree at {self.shape}, {self.dtype}: the {what} "
-                        f"differs by {error:.1e} of the largest entry"
-                    )
-
-    def calibrate(self) -> None:
-        """Find how often to repeat each phase for a timing long enough to be read well."""
-        self.counts = {}
-        for side in (self.ours, self.baseline):
-            for work in side.values():
-                self._restarted(work, 1)  # compiles, loads, warms
-                count = 1
-                while (
-                    total := self._restarted(work, count)
-                ) < SAMPLE_SECONDS / 4 and count < CHUNKS:
-                    count = min(2 * count, CHUNKS)
-                self.counts[work] = min(math.ceil(SAMPLE_SECONDS / total * count), CHUNKS)
-
-    def _restarted(self, work: Callable[[int], Any], count: int) -> float:
-        self.reset()
-        return _seconds(work, count)
-
-    def time(self, work: Callable[[int], Any]) -> float:
-        """Seconds that `work` takes once."""
-        return self._restarted(work, self.counts[work]) / self.counts[work]
-
-
-def _seconds(work: Callable[[int], Any], count: int) -> float:
-    start = time.perf_counter()
-    work(count)
-    return time.perf_counter() - start
-
-
-def _measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command: str) -> None:
-    """What the child does: send a Result, and on the way there how far it is."""
-    from fastrnn.kernels import entries
-
-    train: Any = entries.train
-    machine = _machine()  # first, to see the load without ours
-    first_calls: dict[str, dict[str, Any]] = {}
-    cases: list[tuple[_Case, list[Row]]] = []
-    _send(stage="compiling")
-    for shape in map(Shape._make, shapes):
-        for dtype in dtypes:
-            case = _Case(shape, dtype)
-            case.reset()
-            loaded = sum(train.stats.cache_hits.values())
-            elapsed = _seconds(case.ours["step"], 1)
-            compiled = sum(train.stats.cache_hits.values()) == loaded
-            first_calls.setdefault(dtype, {"seconds": elapsed, "compiled": compiled})
-            case.check()
-            case.calibrate()
-            cases.append((case, [Row(shape, dtype, phase, [], [], []) for phase in PHASES]))
-
-    gc.collect()
-    gc.disable()
-    _send(stage="measuring")
-    start = time.perf_counter()
-    rounds = 0
-    while rounds < MINIMUM_ROUNDS or time.perf_counter() - start < seconds:
-        for i, (case, rows) in enumerate(cases):
-            limit = case.limit_work / case.time(case.ours["limit"])
-            forward = 0.0
-            for row in rows:
-                ours = case.time(case.ours["gradient" if row.phase == "backward" else row.phase])
-                row.baseline.append(case.time(case.baseline[row.phase]))
-                row.ours.append(ours - forward if row.phase == "backward" else ours)
-                row.limit.append(limit)
-                if row.phase == "forward":
-                    forward = ours
-            by_rounds = (rounds + (i + 1) / len(cases)) / MINIMUM_ROUNDS
-            by_time = (time.perf_counter() - start) / seconds if seconds else 1.0
-            _send(done=min(by_rounds, by_time, 1.0))
-        rounds += 1
-
-    result = Result(
-        command=command,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=machine,
-        versions={
-            "fastrnn": __version__,
-            "python": platform.python_version(),
-            **{name: sys.modules[name].__version__ for name in ("numpy", "numba", "llvmlite")},
-        },
-        blas=_blas(),
-        environment={k: v for k, v in sorted(os.environ.items()) if k.startswith(PREFIXES)},
-        first_calls=first_calls,
-        rows=[row for _, rows in cases for row in rows],
-    )
-    _send(result=result.to_json())
-
-
-def _machine() -> dict[str, Any]:
-    from fastrnn.kernels.benchmark import instruction_set
-
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        if platform.system() == "Darwin":
-            question = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            cpu = subprocess.run(question, capture_output=True, text=True).stdout.strip() or cpu
-        else:
-            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            cpu = next(
-                line.split(":")[1].strip() for line in lines if line.startswith("model name")
-            )
-    affinity = getattr(os, "sched_getaffinity", None)
-    return {
-        "cpu": cpu,
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "threads": 1,
-        "instructions": instruction_set(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
-
-
-def _blas() -> dict[str, str]:
-    """Name and version of NumPy's BLAS and, where threadpoolctl is installed, its kernels."""
-    blas: dict[str, str] = {}
-    with contextlib.suppress(TypeError, KeyError):  # NumPy before 1.26 only prints them
-        built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        blas = {key: str(built[key]) for key in ("name", "version") if key in built}
-    with contextlib.suppress(ImportError):
-        from threadpoolctl import threadpool_info  # type: ignore[import-not-found]
-
-        for pool in threadpool_info():
-            if pool["user_api"] == "blas":
-                blas["kernels"] = pool.get("architecture") or "unknown"
-    return blas
-
-
-# --- what people read -----------------------------------------------------------------------------
-
-
 def digits(number: float) -> str:
-    """Three significant digits, without an exponent."""
-    if not 0 < number < math.inf:
-        return "–"
+    """Three significant digits of a positive number, without an exponent."""
     rounded = float(f"{number:.2e}")
     return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
 
 
 def describe(result: Result) -> str:
     """Where and with what it was measured, in a sentence or two."""
-    machine, versions = result.machine, dict(result.versions)
+    machine, versions = result.machine, result.versions
     blas = " ".join(result.blas.values()) or "unknown BLAS"
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     names = {"python": "Python", "numpy": "NumPy", "numba": "Numba", "llvmlite": "llvmlite"}

@@ -41,9 +41,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fastrnn import model
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.model import Parameters, parameter_shapes
+from fastrnn.model import Parameters, parameter_shapes, per_character
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
 FORMAT = 1
@@ -221,15 +222,13 @@ def describe(checkpoint: Checkpoint) -> str:
     """What a checkpoint holds, in lines for people to read."""
     config, corpus = checkpoint.config, checkpoint.corpus
     best, last = checkpoint.best, checkpoint.last
-    parameters = sum(array.size for array in best.parameters.values())
 
     def loss(value: float) -> str:
-        nats = value / config.seq_length
-        return f"{value:.4f} ({nats:.4f} nats, {nats / math.log(2):.4f} bits per character)"
+        nats, bits = per_character(value, config.seq_length)
+        return f"{value:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)"
 
     rows = {
-        "model": f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, "
-        f"{config.dtype}",
+        "model": model.describe(config, len(checkpoint.vocabulary)),
         "corpus": f"{corpus.name}, {corpus.length:,} characters, SHA-256 {corpus.sha256}",
         "vocabulary": f"{len(checkpoint.vocabulary)} characters: {checkpoint.vocabulary!r}",
         "training": ", ".join(
@@ -282,7 +281,7 @@ def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _shown(path: str | os.PathLike[str]) -> str:
     """A path for a message, which stays one line and can be printed whatever the file's name."""
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     return name if name and name.isprintable() else ascii(name)
 
 

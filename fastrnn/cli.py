@@ -44,13 +44,16 @@ def config_option(name: str, kind: click.ParamType, help: str) -> Any:
 
 
 class Commands(click.Group):
-    """Commands whose expected failures are one line on standard error, and exit code 1."""
+    """Commands whose expected failures are one line on standard error, and exit code 1 or 130."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except FastrnnError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            sys.exit(130)
         except OSError as error:  # of the output: what reads files has errors of its own
             if error.errno == errno.EPIPE:  # the reader had enough; click ends without a word
                 raise
@@ -150,21 +153,17 @@ def train(
         observers: list[Observer] = [] if quiet else [Progress(path)]
         if log is not None:
             observers.append(JsonLog(stack.enter_context(_open_for_writing(log))))
-        try:
-            train(
-                text,
-                settings,
-                epochs=epochs,
-                updates=updates,
-                path=path,
-                checkpoint_every=ckpt_every,
-                sample_every=sample_every,
-                sample_length=sample_length,
-                observers=observers,
-            )
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            sys.exit(130)
+        train(
+            text,
+            settings,
+            epochs=epochs,
+            updates=updates,
+            path=path,
+            checkpoint_every=ckpt_every,
+            sample_every=sample_every,
+            sample_length=sample_length,
+            observers=observers,
+        )
 
 
 @cli.command()

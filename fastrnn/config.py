@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -45,7 +46,10 @@ class Config:
                 # A clip of infinity switches clipping off; a sigma of 0 starts from zero weights.
                 lowest_open = field.name != "sigma"
                 good = type(value) in (int, float) and (value > 0 if lowest_open else value >= 0)
-                good = good and (value < float("inf") or field.name == "clip")
+                unlimited = field.name == "clip" and value == math.inf
+                good = good and (value <= sys.float_info.max or unlimited)
+                if good:  # a whole number would be another type to the kernels
+                    object.__setattr__(self, field.name, float(value))
                 wanted = "a positive number" if lowest_open else "zero or a positive number"
             else:
                 good = value in DTYPES

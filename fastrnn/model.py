@@ -13,6 +13,8 @@ Names and shapes, the same everywhere in the code, the checkpoints and the docum
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastrnn.config import Config
@@ -40,3 +42,15 @@ def initial_parameters(config: Config, characters: int) -> Parameters:
             ).astype(config.dtype)
             for name, shape in parameter_shapes(config, characters).items()
         }
+
+
+def describe(config: Config, characters: int) -> str:
+    """The model in a few words."""
+    parameters = sum(math.prod(shape) for shape in parameter_shapes(config, characters).values())
+    return f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}"
+
+
+def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:
+    """Nats and bits per character of a loss summed over `seq_length` characters."""
+    nats = smooth_loss / seq_length
+    return nats, nats / math.log(2)

@@ -13,16 +13,11 @@ import click
 from tqdm import tqdm
 
 from fastrnn.checkpoint import Checkpoint, Sample
+from fastrnn.model import describe, per_character
 from fastrnn.training import Trainer
 
 LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
 LOG_EVERY = 1.0  # seconds between progress records of the log
-
-
-def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:
-    """Nats and bits per character of a loss summed over `seq_length` characters."""
-    nats = smooth_loss / seq_length
-    return nats, nats / math.log(2)
 
 
 class Lines:
@@ -46,13 +41,12 @@ class Progress:
         self.path = path
 
     def started(self, trainer: Trainer, updates: int) -> None:
-        corpus, config = trainer.corpus, trainer.config
-        parameters = sum(array.size for array in trainer.network.parameters.values())
+        corpus = trainer.corpus
         self.epochs = -(-updates // trainer.streams.chunks)
         click.echo(
             f"{corpus.name}: {corpus.length:,} characters, {len(corpus.vocabulary)} distinct; "
             f"{trainer.streams.chunks:,} updates an epoch\n"
-            f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}",
+            f"{describe(trainer.config, len(corpus.vocabulary))}",
             err=True,
         )
         terminal = sys.stderr.isatty()
@@ -69,7 +63,7 @@ class Progress:
 
     def progressed(self, trainer: Trainer) -> None:
         nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
-        rate = self.bar.format_dict["rate"] or 0.0
+        rate = trainer.update / trainer.seconds
         characters = rate * trainer.config.seq_length * trainer.config.batch
         epoch = min(trainer.epoch + 1, self.epochs)
         self.bar.set_postfix_str(

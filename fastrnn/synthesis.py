@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fastrnn.model import Parameters
 from fastrnn.network import Network
 
 PIECE = 64  # characters drawn at a time while streaming: less than a millisecond
+PRIME_PIECE = 4096  # characters of the prime read at a time; between them Ctrl-C is seen
 
 
 class Model:
@@ -34,7 +36,8 @@ class Model:
         self.config = config
         self.vocabulary = vocabulary
         self.parameters = parameters
-        self._network = Network(config, len(vocabulary))
+        # For writing, one stream of one character suffices.
+        self._network = Network(replace(config, batch=1, seq_length=1), len(vocabulary))
         self._network.set_parameters(parameters)
 
     def sample(
@@ -97,6 +100,10 @@ class Model:
         self, known: np.ndarray, length: int, generator: np.random.Generator, temperature: float
     ) -> Iterator[str]:
         hidden = np.zeros(self.config.hidden, self.config.dtype)
+        nothing = np.empty(0)
+        while len(known) > PRIME_PIECE:
+            self._network.sample(hidden, known[:PRIME_PIECE], nothing)
+            known = known[PRIME_PIECE - 1 :]
         for first in range(0, length, PIECE):
             uniforms = generator.random(min(PIECE, length - first))
             codes = self._network.sample(hidden, known, uniforms, temperature)

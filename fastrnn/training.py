@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Observer(Protocol):
         """Something went wrong that does not end the training."""
 
     def ended(self, checkpoint: Checkpoint) -> None:
-        """The training is over, or was interrupted; its last state is saved."""
+        """The training is over: complete, interrupted, or failed."""
 
 
 @dataclass
@@ -226,7 +227,8 @@ def train(
         given. Without either, 9 epochs.
     path : str or Path, optional
         Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT or
-        SIGTERM stops the training. A checkpoint that is there is replaced.
+        SIGTERM stops the training. A checkpoint that is there is replaced, but not by a training
+        that ends before its first update.
     checkpoint_every : float
         Seconds.
     sample_every, sample_length : int
@@ -246,7 +248,7 @@ def train(
         If the text is too short, the checkpoint cannot be written, or the loss is not finite any
         more; in the last case the checkpoint holds the training as it was shortly before.
     KeyboardInterrupt, SystemExit
-        After SIGINT or SIGTERM, with the checkpoint written.
+        After SIGINT or SIGTERM, with the checkpoint written if there was an update.
     """
     if min(epochs or 0, updates or 0, checkpoint_every, sample_every, sample_length) < 0:
         raise FastrnnError(
@@ -254,8 +256,9 @@ def train(
         )
     if path is not None:
         checkpoints.check_target(path)
+    # Compiles the kernels, and can be interrupted: there is nothing to save yet.
+    trainer = Trainer(corpus, config or Config())
     with _Signals() as signals:
-        trainer = Trainer(corpus, config or Config())
         end = _last_update(trainer.streams.chunks, epochs, updates)
         for observer in observers:
             observer.started(trainer, end)
@@ -263,7 +266,7 @@ def train(
         rate = 100.0  # updates a second, a low guess for the first slice
         try:
             while trainer.update < end and signals.received is None:
-                if _is_sample_due(trainer.update, sample_every):
+                if _next_sample(trainer.update, sample_every) == trainer.update:
                     sample = trainer.sample(sample_length)
                     for observer in observers:
                         observer.sampled(sample)
@@ -271,7 +274,7 @@ def train(
                     max(1, int(rate * SLICE_SECONDS)),
                     end - trainer.update,
                     trainer.streams.chunks - trainer.chunk,
-                    _updates_before_sample(trainer.update, sample_every),
+                    _next_sample(trainer.update + 1, sample_every) - trainer.update,
                 )
                 start = time.perf_counter()
                 trainer.advance(count)
@@ -300,11 +303,6 @@ def train(
     return checkpoint
 
 
-def _is_sample_due(update: int, sample_every: int) -> bool:
-    """Whether a text is synthesized after `update` updates."""
-    return sample_every > 0 and (update == 0 or (update + 1) % sample_every == 0)
-
-
 def _last_update(chunks: int, epochs: int | None, updates: int | None) -> int:
     if epochs is None and updates is None:
         epochs = EPOCHS
@@ -312,8 +310,8 @@ def _last_update(chunks: int, epochs: int | None, updates: int | None) -> int:
     return min(limits + ([] if updates is None else [updates]))
 
 
-def _updates_before_sample(update: int, sample_every: int) -> int:
-    """How many updates can follow `update` updates before a sample is due."""
-    if not sample_every:
-        return 2**31
-    return sample_every - 1 - update % sample_every or sample_every
+def _next_sample(update: int, sample_every: int) -> int:
+    """After how many updates, at least `update`, the next sample is due."""
+    if sample_every == 0:
+        return sys.maxsize
+    return update + -(update + 1) % sample_every if update > 0 else 0

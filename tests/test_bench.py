@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrnn import bench
+from fastrnn import bench, measurement
 from fastrnn.bench import PHASES, Result, Row, Shape
 from fastrnn.errors import FastrnnError
 
@@ -83,7 +83,8 @@ def test_every_phase_is_measured(measured):
         (TINY, "float32", phase) for phase in PHASES
     ]
     for row in measured.rows:
-        assert len(row.ours) == len(row.baseline) == len(row.limit) == bench.MINIMUM_ROUNDS
+        assert len(row.ours) == len(row.baseline) == len(row.limit) == measurement.MINIMUM_ROUNDS
+        assert min(row.ours) > 0
         assert min(row.baseline) > 0
         assert min(row.limit) > 0
         assert (row.share is None) == (row.phase == "update")
@@ -107,14 +108,26 @@ def test_a_result_survives_json(measured, tmp_path):
     assert summary["ratio"]["median"] == measured.rows[0].ratio
 
 
-def test_disagreement_is_an_error(monkeypatch, measured):
-    case = bench._Case(TINY, "float32")
+@pytest.mark.parametrize(
+    ("phase", "kind", "what"),
+    [("backward", "gradient", "gradient of V"), ("update", "parameters", "new V")],
+)
+def test_disagreement_is_an_error(phase, kind, what):
+    case = measurement.Case(TINY, "float32")
     case.check()
-    good = case.ours["update"]
-    case.ours["update"] = lambda count: (good(count), case.network.parameters["V"].__iadd__(0.01))
-    message = r"^kernels and baseline disagree at m=7 K=5 T=3 B=2, float32: the new V \(update\) "
+    good = case.ours[phase]
+    case.ours[phase] = lambda count: (good(count), getattr(case.network, kind)["V"].__iadd__(0.01))
+    message = rf"^kernels and baseline disagree at m=7 K=5 T=3 B=2, float32: the {what} \(update\) "
     with pytest.raises(FastrnnError, match=message):
         case.check()
+
+
+def test_backward_is_timed_on_the_first_chunk():
+    case = measurement.Case(TINY, "float64")
+    case.seconds(case.ours["step"], 5)
+    case.seconds(case.ours["backward"], 2)
+    for name, gradient in case.gradient.items():
+        assert case.network.gradient[name] == pytest.approx(gradient, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +182,6 @@ def test_operations_by_hand():
         (1504.4, "1,500"),
         (1234567.0, "1,230,000"),
         (0.01234, "0.0123"),
-        (-1.0, "–"),
     ],
 )
 def test_three_significant_digits(number, text):

@@ -33,9 +33,9 @@ RESULT = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, made by the command."""
+    """A checkpoint made by the command; from then on the kernels are compiled."""
     folder = tmp_path_factory.mktemp("best")
     (folder / "a text.txt").write_text(TEXT)
     ended = run(folder, "train", *EXAMPLE, "--updates", "300", "--quiet")
@@ -204,6 +204,22 @@ def test_progress_line_in_a_terminal(folder: Path) -> None:
         os.close(master)
 
 
+def test_progress_lines_in_a_file(folder: Path) -> None:
+    program = "from fastrnn import cli, progress; progress.LINE_EVERY = 0.2; cli.main()"
+    arguments = ["train", *EXAMPLE, "--updates", "300000", "--sample-every", "100000"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True
+    )
+    lines = ended.stderr.splitlines()[2:]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(
+            r"[\d,]+/300,000, ([\d:]+|\?) left(, epoch \d+/1004, smooth loss .*, "
+            r"lowest .* updates/s, .* chars/s)?",
+            line,
+        )
+
+
 # Endings
 
 
@@ -227,6 +243,19 @@ def test_signal_leaves_a_checkpoint_and_nothing_else(folder, number, code, messa
     assert sorted(os.listdir(folder)) == ["a text.txt", "best.h5", "log"]
     end = json.loads((folder / "log").read_text().splitlines()[-1])
     assert end["event"] == "end" and end["update"] == load(folder / "best.h5").last.update > 0
+
+
+def test_interrupted_synthesis(best: Path) -> None:
+    synth = subprocess.Popen(
+        [COMMAND, "synth", best, "--length", str(10**9)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert len(synth.stdout.read(10)) == 10
+    synth.send_signal(signal.SIGINT)
+    assert synth.communicate(timeout=100)[1] == "Interrupted.\n"
+    assert synth.returncode == 130
 
 
 def test_divergence(folder: Path) -> None:
@@ -253,7 +282,6 @@ def test_reader_that_leaves_early(best: Path) -> None:
     synth.stderr.close()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_full_disk(best: Path, folder: Path) -> None:
     message = "Error: cannot write the output: No space left on device\n"
     for arguments in (["synth", best], ["train", *EXAMPLE, "--updates", "1"]):
@@ -426,9 +454,15 @@ def test_terminal_that_cannot_show_the_text(encoding: str, tmp_path: Path) -> No
 def test_home_that_cannot_be_written(folder: Path) -> None:
     # A file as home, because permissions do not hold for an administrator.
     (folder / "tmp").mkdir()
-    home = {"HOME": str(folder / "a text.txt"), "XDG_CACHE_HOME": None, "NUMBA_CACHE_DIR": None}
+    surroundings = {
+        "HOME": str(folder / "a text.txt"),
+        "TMPDIR": str(folder / "tmp"),
+        "XDG_CACHE_HOME": None,
+        "NUMBA_CACHE_DIR": None,
+    }
+    options = ("--updates", "1", "--sample-every", "0")
     for notices in (1, 0):  # the second time, kernels come from the cache in the temporary folder
-        ended = run(folder, "train", *EXAMPLE, "--updates", "1", TMPDIR=str(folder / "tmp"), **home)
+        ended = run(folder, "train", *EXAMPLE, *options, **surroundings)
         assert ended.returncode == 0
         assert ended.stderr.count("Compiling") == notices
 

@@ -10,16 +10,10 @@ from fastrnn.network import aligned_zeros
 
 
 @jit
-def product(A, a_row, a_k, B, C, rows, n):
+def product(A, a_row, a_k, B, C, rows, n, add):
+    columns = C.shape[1]
     tiles.product(
-        at(A, 0), a_row, a_k, at(B, 0), B.shape[1], at(C, 0), C.shape[1], rows, n, C.shape[1]
-    )
-
-
-@jit
-def add_product(A, a_row, a_k, B, C, rows, n):
-    tiles.add_product(
-        at(A, 0), a_row, a_k, at(B, 0), B.shape[1], at(C, 0), C.shape[1], rows, n, C.shape[1]
+        at(A, 0), a_row, a_k, at(B, 0), B.shape[1], at(C, 0), columns, rows, n, columns, add
     )
 
 
@@ -54,9 +48,9 @@ def test_products(dtype, transposed):
             strides = (1, A.shape[1]) if transposed else (A.shape[1], 1)
             exact = (A.T if transposed else A)[:I, :n].astype(float) @ B.astype(float)
             before = C.astype(float)
-            add_product(A, *strides, B, C, I, n)
+            product(A, *strides, B, C, I, n, True)
             assert np.abs(C - (before + exact)).max() <= tolerance * (1 + np.abs(exact).max())
-            product(A, *strides, B, C, I, n)
+            product(A, *strides, B, C, I, n, False)
             assert np.abs(C - exact).max() <= tolerance * (1 + np.abs(exact).max())
             assert not C[:, J:].any()
 
@@ -67,12 +61,13 @@ def test_an_element_does_not_depend_on_its_tile(dtype):
     rng = np.random.default_rng(1)
     A, B = random(rng, 23, 31, dtype), random(rng, 31, 200, dtype)
     whole = random(rng, 23, 200, dtype)
-    product(A, A.shape[1], 1, B, whole, 23, 31)
+    product(A, A.shape[1], 1, B, whole, 23, 31, False)
     for height in range(1, 8):
         for r in range(0, 23 - height):
             part = np.zeros_like(whole[:height])
-            product(A[r:], A.shape[1], 1, B, part, height, 14)
-            add_product(A[r:, 14:].copy(), A.shape[1] - 14, 1, B[14:], part, height, 17)
+            product(A[r:], A.shape[1], 1, B, part, height, 14, False)
+            rest = A[r:, 14:].copy()
+            product(rest, rest.shape[1], 1, B[14:], part, height, 17, True)
             assert np.array_equal(part, whole[r : r + height])
 
 

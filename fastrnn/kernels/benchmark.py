@@ -1,4 +1,4 @@
-"""Loops around single phases of an update, and around nothing but arithmetic, for bench.py.
+"""Loops around single phases of an update, and around nothing but arithmetic, for measurement.py.
 
 A call from Python costs microseconds, as much as a phase of a small network; repeating inside
 compiled code leaves the phase alone on the clock.
@@ -32,12 +32,10 @@ def forward(weights, packed, states, sizes, codes, count):
 
 
 @entry
-def loss_and_gradient(weights, packed, states, sizes, codes, gradient, count):
-    """As `forward`, with the gradient of every chunk."""
-    loss = 0.0
-    for i in range(count):
-        loss = gradients.gradients(weights, packed, states, sizes, codes, i * sizes.T, gradient)
-    return loss
+def backward(weights, packed, states, sizes, codes, gradient, count):
+    """Gradient of the first chunk, `count` times, after its `forward`."""
+    for _ in range(count):
+        gradients.backward(weights, packed, states, sizes, codes, 0, gradient)
 
 
 @entry

@@ -27,7 +27,7 @@ def loss(weights, packed, states, sizes, codes):
 @entry
 def loss_and_gradient(weights, packed, states, sizes, codes, gradient):
     """Loss of the chunk codes[: T + 1]; its gradient is left in `gradient`."""
-    return gradients.gradients(weights, packed, states, sizes, codes, 0, gradient)
+    return gradients.loss_and_gradient(weights, packed, states, sizes, codes, 0, gradient)
 
 
 @entry
@@ -68,12 +68,14 @@ def train(
     H = states.H
     carried = sizes.B * H.shape[2]
     for i in range(smooth_losses.size):
-        nats = gradients.gradients(weights, packed, states, sizes, codes, i * sizes.T, gradient)
+        first = i * sizes.T
+        nats = gradients.loss_and_gradient(weights, packed, states, sizes, codes, first, gradient)
         smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * nats
         # While the smooth loss falls, the best model is the current one: it is copied only when the
         # next update would not improve it.
         if pending and not smooth < lowest:
-            best[:] = flat
+            for j in range(0, flat.size, lanes_of(flat)):
+                store(best, j, load(flat, j))
             pending = 0.0
         optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
         if smooth < lowest:

@@ -50,26 +50,34 @@ def input_gradient(states, sizes, codes, first, dU):
 
 
 @jit
-def gradients(weights, packed, states, sizes, codes, first, gradient):
-    """Loss of the chunk of codes[first : first + T + 1], and its gradient.
+def backward(weights, packed, states, sizes, codes, first, gradient):
+    """Gradient of the loss, after the forward pass and `cross_entropy`.
 
     weights    in       named tuple of a cell (rnn.RNNWeights)
     packed     in       Packed, of the same weights
-    states     scratch  States; H[0] in, the hidden state before the chunk
+    states     in, out  States: H and O in, D out
     codes      in       (…, B) int32, characters by time and stream
     gradient   out      like weights
     """
-    cell.forward(weights, packed, states, sizes, codes, first)
-    loss = cross_entropy(weights, packed, states, sizes, codes, first)
     H, D, O = states.H, states.D, states.O
     rows, m, K = sizes.T * sizes.B, sizes.m, sizes.K
     hidden, output = H.shape[2], O.shape[2]
-    product(at(O, 0), output, 1, at(weights.V, 0), hidden, at(D, 0), hidden, rows, K, hidden)
+    product(at(O, 0), output, 1, at(weights.V, 0), hidden, at(D, 0), hidden, rows, K, hidden, False)
     cell.backward(weights, packed, states, sizes)
-    product(at(D, 0), 1, hidden, at(H, 0), hidden, at(gradient.W, 0), hidden, m, rows, hidden)
+    product(
+        at(D, 0), 1, hidden, at(H, 0), hidden, at(gradient.W, 0), hidden, m, rows, hidden, False
+    )
     after = at(H, sizes.B * hidden)
-    product(at(O, 0), 1, output, after, hidden, at(gradient.V, 0), hidden, K, rows, hidden)
+    product(at(O, 0), 1, output, after, hidden, at(gradient.V, 0), hidden, K, rows, hidden, False)
     sum_of_rows(D, rows, hidden, gradient.b)
     sum_of_rows(O, rows, output, gradient.c)
     input_gradient(states, sizes, codes, first, gradient.U)
+
+
+@jit
+def loss_and_gradient(weights, packed, states, sizes, codes, first, gradient):
+    """Loss of the chunk of codes[first : first + T + 1], and its gradient; see `backward`."""
+    cell.forward(weights, packed, states, sizes, codes, first)
+    loss = cross_entropy(weights, packed, states, sizes, codes, first)
+    backward(weights, packed, states, sizes, codes, first, gradient)
     return loss

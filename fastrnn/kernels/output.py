@@ -26,7 +26,9 @@ def logits(weights, packed, states, sizes):
     step = sizes.B * H.shape[2]
     row = O.shape[2]
     rows = sizes.T * sizes.B
-    product(at(H, step), H.shape[2], 1, at(packed.V, 0), row, at(O, 0), row, rows, sizes.m, row)
+    product(
+        at(H, step), H.shape[2], 1, at(packed.V, 0), row, at(O, 0), row, rows, sizes.m, row, False
+    )
 
 
 @jit

@@ -11,7 +11,7 @@ from fastrnn.kernels import cell
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.elementwise import tanh
 from fastrnn.kernels.simd import at, lanes_of, load, store
-from fastrnn.kernels.tiles import add_product
+from fastrnn.kernels.tiles import product
 
 
 class RNNWeights(NamedTuple):
@@ -40,7 +40,7 @@ def _forward(weights, packed, states, sizes, codes, first):
                 u = codes[first + t, stream] * row
                 for i in range(0, row, width):
                     store(H, now + stream * row + i, load(U, u + i) + load(b, i))
-            add_product(
+            product(
                 at(H, now - step),
                 row,
                 1,
@@ -51,6 +51,7 @@ def _forward(weights, packed, states, sizes, codes, first):
                 sizes.B,
                 sizes.m,
                 row,
+                True,
             )
             for i in range(now, now + step, width):
                 store(H, i, tanh(load(H, i)))
@@ -71,7 +72,7 @@ def _backward(weights, packed, states, sizes):
         for t in range(sizes.T - 1, -1, -1):
             now = t * step
             if t + 1 < sizes.T:
-                add_product(
+                product(
                     at(D, now + step),
                     row,
                     1,
@@ -82,6 +83,7 @@ def _backward(weights, packed, states, sizes):
                     sizes.B,
                     sizes.m,
                     row,
+                    True,
                 )
             for i in range(now, now + step, width):
                 h = load(H, step + i)

@@ -11,14 +11,12 @@ how; rows of B and C are contiguous and whole vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from llvmlite import binding, ir
 from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import jit, named
+from fastrnn.kernels.compile import jit
 from fastrnn.kernels.simd import INT32, at, fma_function, lanes, lanes_of, spread_element
 
 INT64 = ir.IntType(64)
@@ -67,19 +65,24 @@ class _Matrix:
         )
 
 
-def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
-    """Code of a tile: C[:R, :N] += A[:R, :n] B[:n, :N], or without `+` if `fresh`."""
+def _emit_tile(builder, R, N, A, a_row, a_k, B, b_k, C, c_row, n, add):
+    """Code of a tile: C[:R, :N] = A[:R, :n] B[:n, :N], added to what C holds if `add`."""
     fma = fma_function(builder, C.vector)
     elements = [(r, v) for r in range(R) for v in range(N)]
     c_rows = [builder.mul(c_row, INT64(r)) for r in range(R)]
     a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
     zero = ir.Constant(C.vector, [0.0] * C.width)
-    before = {(r, v): zero if fresh else C.load(c_rows[r], v) for r, v in elements}
 
     entry = builder.block
-    loop = builder.function.append_basic_block(f"tile{R}x{N}")
-    end = builder.function.append_basic_block(f"tile{R}x{N}.end")
+    load, loop, end = (
+        builder.function.append_basic_block(f"tile{R}x{N}.{name}")
+        for name in ("load", "loop", "end")
+    )
+    builder.cbranch(add, load, loop)
+    builder.position_at_end(load)
+    loaded = {(r, v): C.load(c_rows[r], v) for r, v in elements}
     builder.branch(loop)
+
     builder.position_at_end(loop)
     k = builder.phi(INT64)
     sums = {element: builder.phi(C.vector) for element in elements}
@@ -90,10 +93,13 @@ def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
         for v in range(N):
             after[r, v] = builder.call(fma, [a_spread, b_vectors[v], sums[r, v]])
     next_k = builder.add(k, INT64(1))
-    steps = [(k, INT64(0), next_k)] + [(sums[e], before[e], after[e]) for e in elements]
-    for phi, start, step in steps:
-        phi.add_incoming(start, entry)
-        phi.add_incoming(step, loop)
+    for phi, at_entry, at_load, at_loop in [
+        (k, INT64(0), INT64(0), next_k),
+        *((sums[e], zero, loaded[e], after[e]) for e in elements),
+    ]:
+        phi.add_incoming(at_entry, entry)
+        phi.add_incoming(at_load, load)
+        phi.add_incoming(at_loop, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
 
     builder.position_at_end(end)
@@ -101,86 +107,61 @@ def _emit_tile(builder, R, N, fresh, A, a_row, a_k, B, b_k, C, c_row, n):
         C.store(after[r, v], c_rows[r], v)
 
 
-def _make_tile(fresh: bool) -> Callable:
-    @intrinsic
-    def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n):
-        """One tile: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
-        i = types.intp
-        signature = types.void(i, i, A, i, i, i, B, i, i, C, i, i, i)
+@intrinsic
+def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n, add):
+    """One tile: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
+    i = types.intp
+    signature = types.void(i, i, A, i, i, i, B, i, i, C, i, i, i, types.boolean)
 
-        def codegen(context, builder, signature, args):
-            rows, vectors, a_start, a, a_row, a_k, b_start, b, b_k, c_start, c, c_row, n = args
-            a_matrix = _Matrix(context, builder, A, a_start, a)
-            b_matrix = _Matrix(context, builder, B, b_start, b)
-            c_matrix = _Matrix(context, builder, C, c_start, c)
-            shapes = [(r, v) for r in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)]
-            shapes += [(1, v) for v in range(TILE_VECTORS + 1, ROW_VECTORS + 1)]
-            end = builder.function.append_basic_block("tiles.end")
-            number = builder.add(builder.mul(rows, INT64(ROW_VECTORS + 1)), vectors)
-            switch = builder.switch(number, end)
-            for R, N in shapes:
-                block = builder.function.append_basic_block(f"tile{R}x{N}.start")
-                switch.add_case(INT64(R * (ROW_VECTORS + 1) + N), block)
-                builder.position_at_end(block)
-                _emit_tile(
-                    builder, R, N, fresh, a_matrix, a_row, a_k, b_matrix, b_k, c_matrix, c_row, n
-                )
-                builder.branch(end)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, args):
+        rows, vectors, a_start, a, a_row, a_k, b_start, b, b_k, c_start, c, c_row, n, add = args
+        a_matrix = _Matrix(context, builder, A, a_start, a)
+        b_matrix = _Matrix(context, builder, B, b_start, b)
+        c_matrix = _Matrix(context, builder, C, c_start, c)
+        shapes = [(r, v) for r in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)]
+        shapes += [(1, v) for v in range(TILE_VECTORS + 1, ROW_VECTORS + 1)]
+        end = builder.function.append_basic_block("tiles.end")
+        number = builder.add(builder.mul(rows, INT64(ROW_VECTORS + 1)), vectors)
+        switch = builder.switch(number, end)
+        for R, N in shapes:
+            block = builder.function.append_basic_block(f"tile{R}x{N}")
+            switch.add_case(INT64(R * (ROW_VECTORS + 1) + N), block)
+            builder.position_at_end(block)
+            operands = a_matrix, a_row, a_k, b_matrix, b_k, c_matrix, c_row
+            _emit_tile(builder, R, N, *operands, n, add)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
 
-        return signature, codegen
-
-    return tile
+    return signature, codegen
 
 
-def _make_product(name: str, fresh: bool) -> Callable:
-    tile = _make_tile(fresh)
+@jit
+def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns, add):
+    """C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], or C[:rows, :columns] += … if `add`.
 
-    @jit
-    @named(name)
-    def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns):
-        width = lanes_of(C)
-        vectors = columns // width
-        # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6
-        # and a slow one of 1.
-        strips = -(-vectors // (ROW_VECTORS if rows == 1 else TILE_VECTORS))
-        blocks = -(-rows // TILE_ROWS)
-        v = 0
-        for strip in range(strips, 0, -1):
-            strip_vectors = (vectors - v) // strip if strip > 1 else vectors - v
-            r = 0
-            for block in range(blocks, 0, -1):
-                block_rows = (rows - r) // block if block > 1 else rows - r
-                tile(
-                    block_rows,
-                    strip_vectors,
-                    A,
-                    r * a_row,
-                    a_row,
-                    a_k,
-                    B,
-                    v * width,
-                    b_k,
-                    C,
-                    r * c_row + v * width,
-                    c_row,
-                    n,
-                )
-                r += block_rows
-            v += strip_vectors
+    For n ≥ 1, and columns that are whole vectors.
 
-    return product
-
-
-# product: C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], for n ≥ 1 and columns that are
-# whole vectors.
-#   A, a_row, a_k   in    pointer; element (r, k) at r·a_row + k·a_k, so Aᵀ needs no copy
-#   B, b_k          in    pointer; element (k, j) at k·b_k + j
-#   C, c_row        out   pointer; element (r, j) at r·c_row + j
-# add_product: the same, added to what C holds.
-product = _make_product("product", fresh=True)
-add_product = _make_product("add_product", fresh=False)
+    A, a_row, a_k   in    pointer; element (r, k) at r·a_row + k·a_k, so Aᵀ needs no copy
+    B, b_k          in    pointer; element (k, j) at k·b_k + j
+    C, c_row        out   pointer; element (r, j) at r·c_row + j
+    """
+    width = lanes_of(C)
+    vectors = columns // width
+    # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6 and
+    # a slow one of 1.
+    strips = -(-vectors // (ROW_VECTORS if rows == 1 else TILE_VECTORS))
+    blocks = -(-rows // TILE_ROWS)
+    v = 0
+    for strip in range(strips, 0, -1):
+        strip_vectors = (vectors - v) // strip if strip > 1 else vectors - v
+        r = 0
+        for block in range(blocks, 0, -1):
+            block_rows = (rows - r) // block if block > 1 else rows - r
+            a, b, c = r * a_row, v * width, r * c_row + v * width
+            tile(block_rows, strip_vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n, add)
+            r += block_rows
+        v += strip_vectors
 
 
 @intrinsic
