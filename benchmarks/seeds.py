@@ -4,7 +4,7 @@ The course of a training with AdaGrad at learning rate 0.1 depends on the last b
 updates, so one number says little: this shows how far results spread, and that neither float32 nor
 our kernels are systematically worse than plain NumPy.
 
-    python benchmarks/seeds.py --corpus shakespeare --json benchmarks/results/seeds.json
+    python benchmarks/seeds.py --corpus shakespeare --json benchmarks/results/seeds/shakespeare.json
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ class Network:
             loss=aligned_zeros(padded(T * B, self.dtype), self.dtype),
             total=aligned_zeros(padded(T * B, self.dtype), self.dtype),
             occurring=np.zeros(self.sizes.K + 1, np.int64),
+            seen=np.zeros(self.sizes.K, np.bool_),
         )
 
     def pack(self) -> None:

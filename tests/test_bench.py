@@ -15,7 +15,7 @@ TINY = Shape(m=7, K=5, T=3, B=2)
 
 
 def load_table_script():
-    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -231,34 +231,64 @@ def test_the_table():
     assert all(len(line) <= 100 for line in TEXT.splitlines())
 
 
-def test_the_readme_table(tmp_path):
-    fixed_result().save(tmp_path / "a.json")
-    readme = tmp_path / "README.md"
-    arguments = ["--readme", str(readme), "--results", str(tmp_path)]
-    readme.write_text("Before\n\n<!-- speed -->\nold\n<!-- /speed -->\n\nafter\n", encoding="utf-8")
+SEEDS = {
+    "corpus": "a text",
+    "epochs": 9,
+    "rows": [
+        {
+            "method": "kernels",
+            "dtype": "float32",
+            "runs": [{"min_loss": loss} for loss in (42.125, 41.0, 43.5)],
+        }
+    ],
+}
+SEEDS_MARKDOWN = """a text, 9 epochs, lowest smooth loss for seeds 0 to 2, sorted:
+
+| | | median | all |
+|---|---|--:|---|
+| kernels | float32 | 42.12 | 41.00, 42.12, 43.50 |"""
+
+
+@pytest.fixture
+def readme(tmp_path):
+    """How to run the script that makes the README's tables, on a README and results of our own."""
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "seeds").mkdir()
+    fixed_result().save(tmp_path / "speed" / "a.json")
+    (tmp_path / "seeds" / "a.json").write_text(json.dumps(SEEDS))
+
+    def run(*arguments):
+        table.main([*arguments, "--readme", str(run.path), "--results", str(tmp_path)])
+
+    run.path = tmp_path / "README.md"
+    return run
+
+
+def test_the_readme_tables(readme):
+    frame = "Before\n\n<!-- speed -->\n{}\n<!-- /speed -->\n<!-- seeds -->\n{}\n<!-- /seeds -->\n"
+    readme.path.write_text(frame.format("old", "older"), encoding="utf-8")
     with pytest.raises(SystemExit) as outdated:
-        table.main([*arguments, "--check"])
+        readme("--check")
     assert outdated.value.code == (
-        f"the speed table of {readme} is outdated; run python benchmarks/table.py"
+        f"the tables of {readme.path} are outdated; run python benchmarks/tables.py"
     )
-    table.main(arguments)
-    text = readme.read_text(encoding="utf-8")
-    assert text == f"Before\n\n<!-- speed -->\n{MARKDOWN}\n<!-- /speed -->\n\nafter\n"
-    table.main([*arguments, "--check"])
+    readme()
+    assert readme.path.read_text(encoding="utf-8") == frame.format(MARKDOWN, SEEDS_MARKDOWN)
+    readme("--check")
 
 
 @pytest.mark.parametrize("text", ["", "<!-- speed -->", "<!-- /speed --> <!-- speed -->"])
-def test_a_readme_without_its_markers(tmp_path, text):
-    fixed_result().save(tmp_path / "a.json")
-    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+def test_a_readme_without_its_markers(readme, text):
+    readme.path.write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit, match="needs the lines <!-- speed --> and <!-- /speed -->"):
-        table.main(["--readme", str(tmp_path / "README.md"), "--results", str(tmp_path)])
+        readme()
 
 
-def test_no_results(tmp_path):
-    (tmp_path / "README.md").write_text("<!-- speed --><!-- /speed -->", encoding="utf-8")
+def test_no_results(readme):
+    readme.path.write_text("<!-- speed --><!-- /speed -->", encoding="utf-8")
+    (readme.path.parent / "speed" / "a.json").unlink()
     with pytest.raises(SystemExit, match="holds no results"):
-        table.main(["--readme", str(tmp_path / "README.md"), "--results", str(tmp_path)])
+        readme()
 
 
 # --- pictures -----------------------------------------------------------------------------------

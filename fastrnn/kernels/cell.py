@@ -37,6 +37,7 @@ class States(NamedTuple):
     loss: np.ndarray  # (T·B,)  cross-entropy of every character, in nats
     total: np.ndarray  # (T·B,)  the softmax's denominators
     occurring: np.ndarray  # (K + 1,) int64  how many characters occur in the chunk, then which
+    seen: np.ndarray  # (K,) bool  all False between updates
 
 
 def forward(weights, packed, states, sizes, codes, first):

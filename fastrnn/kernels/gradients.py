@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit
 from fastrnn.kernels.output import cross_entropy
-from fastrnn.kernels.simd import at, lanes_of, load, store
+from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store
 from fastrnn.kernels.tiles import product
 
 
@@ -27,26 +27,28 @@ def input_gradient(states, sizes, codes, first, dU):
     Rows of characters that do not occur are zero. `states.occurring` tells which do, here and in
     the optimizer; before the call it still tells which did in the chunk before.
     """
-    D, occurring = states.D, states.occurring
+    D, occurring, seen = states.D, states.occurring, states.seen
     width = lanes_of(D)
     row = D.shape[2]
+    zeros = keep_first(load(D, 0), 0, 0.0)
     for i in range(1, occurring[0] + 1):
-        for j in range(row):
-            dU[occurring[i], j] = 0.0
+        at_row = occurring[i] * row
+        for j in range(at_row, at_row + row, width):
+            store(dU, j, zeros)
     count = 0
     for t in range(sizes.T):
         for stream in range(sizes.B):
             code = codes[first + t, stream]
             at = (t * sizes.B + stream) * row
-            known = False
-            for i in range(1, count + 1):
-                known = known or occurring[i] == code
-            if not known:
+            if not seen[code]:
+                seen[code] = True
                 count += 1
                 occurring[count] = code
             for j in range(0, row, width):
                 store(dU, code * row + j, load(dU, code * row + j) + load(D, at + j))
     occurring[0] = count
+    for i in range(1, count + 1):
+        seen[occurring[i]] = False
 
 
 @jit

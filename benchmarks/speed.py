@@ -1,7 +1,7 @@
-"""Measure on this machine, and keep the result: benchmarks/results/NAME.json.
+"""Measure on this machine, and keep the result: benchmarks/results/speed/NAME.json.
 
-    python benchmarks/run.py NAME [--seconds 15]
-    python benchmarks/table.py
+    python benchmarks/speed.py NAME [--seconds 15]
+    python benchmarks/tables.py
 
 The kernels are compiled afresh, so that the result also tells how long this takes.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastrnn import bench
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "speed"
 
 
 def main() -> None:
@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("name", help="of the machine, such as zen5")
     parser.add_argument("--seconds", type=float, default=15.0, help="of measuring (default 15)")
     arguments = parser.parse_args()
-    command = f"python benchmarks/run.py {arguments.name} --seconds {arguments.seconds:g}"
-    RESULTS.mkdir(exist_ok=True)
+    command = f"python benchmarks/speed.py {arguments.name} --seconds {arguments.seconds:g}"
+    RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NUMBA_CACHE_DIR"] = folder
         result = bench.run(seconds=arguments.seconds, command=command)

@@ -1,0 +1,98 @@
+"""Write the tables of the README from benchmarks/results, or check that they are its own.
+
+    python benchmarks/tables.py [--check]
+
+Each stands between two markers; with --check nothing is written, and the exit code is 1 when the
+README and the data disagree. Every row measured is in a table, the losing ones too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import median
+
+from fastrnn.bench import PHASES, Result, Row, describe, describe_limits, digits
+
+HERE = Path(__file__).parent
+
+COLUMNS = (
+    *("", "", "forward", "backward", "update", "**whole step**"),
+    *("NumPy, µs", "fastrnn, µs", "characters/s", "of the limit"),
+)
+
+
+def speed(result: Result) -> str:
+    """A table of how many times as fast as NumPy, and a paragraph that says where."""
+    cases: dict[tuple, dict[str, Row]] = {}
+    for row in result.rows:
+        cases.setdefault((row.shape, row.dtype), {})[row.phase] = row
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
+    for (shape, dtype), rows in cases.items():
+        step = rows["step"]
+        cells = [str(shape), dtype, *(f"{digits(rows[phase].ratio)}×" for phase in PHASES)]
+        cells[-1] = f"**{cells[-1]}**"
+        cells += [digits(1e6 * median(times)) for times in (step.baseline, step.ours)]
+        cells += [digits(step.characters_per_second), f"{100 * step.share:.0f} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    rounds = len(result.rows[0].ours)
+    where = (
+        f"{describe(result)}. Medians of {rounds} interleaved rounds, `{result.command}`, "
+        f"{result.date[:10]}. {describe_limits(result)}"
+    )
+    return "\n".join([*lines, "", where])
+
+
+def seeds(data: dict) -> str:
+    """A table of the lowest smooth losses over seeds, by method and dtype."""
+    lines = [
+        f"{data['corpus']}, {data['epochs']} epochs, lowest smooth loss for seeds 0 to "
+        f"{len(data['rows'][0]['runs']) - 1}, sorted:",
+        "",
+        "| | | median | all |",
+        "|---|---|--:|---|",
+    ]
+    for row in data["rows"]:
+        losses = sorted(run["min_loss"] for run in row["runs"])
+        every = ", ".join(f"{loss:.2f}" for loss in losses)
+        lines.append(f"| {row['method']} | {row['dtype']} | {median(losses):.2f} | {every} |")
+    return "\n".join(lines)
+
+
+# Names of the markers and of the folders in results, and what makes a table of a file there.
+TABLES = {"speed": lambda data: speed(Result.from_json(data)), "seeds": seeds}
+
+
+def updated(text: str, name: str, results: Path) -> str:
+    """The README with its section `name` made anew from all result files, in their names' order."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if not (text.count(start) == text.count(end) == 1 and text.index(start) < text.index(end)):
+        raise SystemExit(f"the README needs the lines {start} and {end}, once and in this order")
+    paths = sorted((results / name).glob("*.json"))
+    if not paths:
+        raise SystemExit(f"{results / name} holds no results; see the scripts in benchmarks")
+    tables = (TABLES[name](json.loads(path.read_text(encoding="utf-8"))) for path in paths)
+    before, rest = text.split(start)
+    content = "\n\n".join(tables)
+    return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    options = parser.parse_args(arguments)
+    old = new = options.readme.read_text(encoding="utf-8")
+    for name in TABLES:
+        new = updated(new, name, options.results)
+    if not options.check:
+        options.readme.write_text(new, encoding="utf-8")
+    elif new != old:
+        sys.exit(f"the tables of {options.readme} are outdated; run python benchmarks/tables.py")
+
+
+if __name__ == "__main__":
+    main()
