@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from fastrnn.errors import FastrnnError
+from fastrnn.output import check_picture, write
 
 
 class Shape(NamedTuple):
@@ -131,10 +132,7 @@ class Result:
         data = self.to_json()
         rows = ",\n".join(f"  {json.dumps(row)}" for row in data.pop("rows"))
         head = json.dumps(data, indent=1).removesuffix("\n}")
-        try:
-            Path(path).write_text(f'{head},\n "rows": [\n{rows}\n ]\n}}\n', encoding="utf-8")
-        except OSError as error:
-            raise FastrnnError(f"{path} cannot be written: {error.strerror}") from error
+        write(path, f'{head},\n "rows": [\n{rows}\n ]\n}}\n'.encode())
 
 
 # NumPy and its BLAS obey variables that choose slower code. The baseline gets none of them; and one
@@ -297,11 +295,10 @@ def format_table(result: Result) -> str:
 
 def plot(result: Result, path: str | Path) -> None:
     """Draw the ratios as bars, a panel for each shape; the name ends in .png, .svg or .pdf."""
-    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise FastrnnError(
-            f"{path}: pictures are written as .png, .svg or .pdf; choose one of them"
-        )
+    check_picture(path)
     from matplotlib.figure import Figure
+
+    from fastrnn.plots import write_picture
 
     shapes = list(dict.fromkeys(row.shape for row in result.rows))
     dtypes = list(dict.fromkeys(row.dtype for row in result.rows))
@@ -326,7 +323,4 @@ def plot(result: Result, path: str | Path) -> None:
         *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
     )
     figure.supxlabel(f"{result.machine['cpu']}, one thread; the line at 1 is NumPy", fontsize=8)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise FastrnnError(f"{path} cannot be written: {error.strerror}") from error
+    write_picture(figure, path)

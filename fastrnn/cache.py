@@ -19,12 +19,12 @@ def cache_folder() -> Path:
     temporary = Path(tempfile.gettempdir()) / f"fastrnn-{user}"
     for folder in (Path(platformdirs.user_cache_dir("fastrnn", appauthor=False)), temporary):
         # Without a home directory the path starts with a literal ~.
-        if folder.is_absolute() and _is_ours(folder):
+        if folder.is_absolute() and is_ours(folder):
             return folder
     return Path(tempfile.mkdtemp(prefix="fastrnn-"))
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """Whether files can be made in `folder`, and by nobody else: Python runs what lies in there."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

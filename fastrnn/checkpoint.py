@@ -45,6 +45,7 @@ from fastrnn import model
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.model import Parameters, parameter_shapes, per_character
+from fastrnn.output import shown
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
 FORMAT = 1
@@ -164,12 +165,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _parse(_unseal(path))
     except ValueError as error:
-        raise FastrnnError(f"cannot load {_shown(path)}: {error}") from error
+        raise FastrnnError(f"cannot load {shown(path)}: {error}") from error
     except MemoryError as error:
-        raise FastrnnError(f"cannot load {_shown(path)}: {_NO_MEMORY}") from error
+        raise FastrnnError(f"cannot load {shown(path)}: {_NO_MEMORY}") from error
     except OSError as error:
         mend = _LOAD_MENDS.get(error.errno or 0, "check the path and its permissions")
-        raise FastrnnError(f"cannot load {_shown(path)}: {error.strerror}; {mend}") from error
+        raise FastrnnError(f"cannot load {shown(path)}: {error.strerror}; {mend}") from error
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -210,7 +211,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     target = os.path.realpath(path)
     if os.path.isfile(target) and not is_checkpoint(target):
         raise FastrnnError(
-            f"cannot save {_shown(path)}: there is a file that is no checkpoint; "
+            f"cannot save {shown(path)}: there is a file that is no checkpoint; "
             "choose another path, or move it away"
         )
     with _save_errors(path):
@@ -269,20 +270,14 @@ def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except ValueError as error:
         raise FastrnnError(
-            f"cannot save {_shown(path)}: {error}; an older file is unchanged"
+            f"cannot save {shown(path)}: {error}; an older file is unchanged"
         ) from error
     except MemoryError as error:
-        raise FastrnnError(f"cannot save {_shown(path)}: {_NO_MEMORY}") from error
+        raise FastrnnError(f"cannot save {shown(path)}: {_NO_MEMORY}") from error
     except OSError as error:
         mend = _SAVE_MENDS.get(error.errno or 0, "choose another path")
         problem = error.strerror or error
-        raise FastrnnError(f"cannot save {_shown(path)}: {problem}; {mend}") from error
-
-
-def _shown(path: str | os.PathLike[str]) -> str:
-    """A path for a message, which stays one line and can be printed whatever the file's name."""
-    name = os.fsdecode(path)
-    return name if name and name.isprintable() else ascii(name)
+        raise FastrnnError(f"cannot save {shown(path)}: {problem}; {mend}") from error
 
 
 def _require(condition: object, problem: str) -> None:

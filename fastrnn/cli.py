@@ -9,7 +9,8 @@ import errno
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -88,7 +89,7 @@ def cli() -> None:
 @config_option("sigma", click.FloatRange(min=0), "Standard deviation of the initial weights.")
 @config_option("clip", positive, "Clip gradients to ± this; inf for no clipping.")
 @click.option("--epochs", type=whole, help="Passes over the text.  [default: 9, unless --updates]")
-@click.option("--updates", type=whole, help="Stop after so many updates.")
+@click.option("--updates", type=whole, help="Stop after so many, or after --epochs if sooner.")
 @config_option("seed", seed_type, "Of the initial weights and the samples.")
 @config_option("dtype", click.Choice(DTYPES), "Of parameters and arithmetic.")
 @click.option(
@@ -143,16 +144,15 @@ def train(
 
     from fastrnn.corpus import read_corpus
     from fastrnn.kernels.compile import compilation_notice
-    from fastrnn.progress import JsonLog, Progress
+    from fastrnn.progress import JsonLog, Progress, Warnings
     from fastrnn.training import Observer, train
 
-    with ExitStack() as stack:
-        if not quiet:
-            stack.enter_context(compilation_notice(_say_compiling))
-        text = read_corpus(corpus, encoding)
-        observers: list[Observer] = [] if quiet else [Progress(path)]
-        if log is not None:
-            observers.append(JsonLog(stack.enter_context(_open_for_writing(log))))
+    text = read_corpus(corpus, encoding)
+    observers: list[Observer] = [Warnings() if quiet else Progress(path)]
+    if log is not None:
+        _check_output(log, keep=(path, *corpus))
+        observers.append(JsonLog(log))
+    with nullcontext() if quiet else compilation_notice(_say_compiling):
         train(
             text,
             settings,
@@ -208,7 +208,13 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
       fastrnn bench --json bench.json --plot bench.png
     """
     from fastrnn import bench
+    from fastrnn.output import check_picture
 
+    if json_path is not None:
+        _check_output(json_path)
+    if plot_path is not None:
+        check_picture(plot_path)
+        _check_output(plot_path)
     result = bench.run()
     click.echo(bench.format_table(result))
     if json_path is not None:
@@ -240,17 +246,18 @@ def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str 
 
     from fastrnn.corpus import read_corpus
     from fastrnn.gradcheck import Check, check_gradients, format_table
+    from fastrnn.output import write
 
+    if json_path is not None:
+        _check_output(json_path, keep=corpus)
     checks: list[Check] = []
     found = check_gradients(read_corpus(corpus, encoding), seed)
     for _, group in groupby(found, key=lambda check: check.hidden):
         checks += (rows := list(group))
         click.echo(format_table(rows) + "\n")
     if json_path is not None:
-        with _open_for_writing(json_path) as file:
-            json.dump(
-                [asdict(check) | {"passed": check.passed} for check in checks], file, indent=1
-            )
+        figures = [asdict(check) | {"passed": check.passed} for check in checks]
+        write(json_path, json.dumps(figures, indent=1).encode())
     if not all(check.passed for check in checks):
         sys.exit(1)
 
@@ -268,6 +275,7 @@ def plot(checkpoint: str, output: str) -> None:
     from fastrnn.checkpoint import load
     from fastrnn.plots import plot_loss
 
+    _check_output(output, keep=(checkpoint,))
     plot_loss(load(checkpoint), output)
 
 
@@ -289,15 +297,24 @@ def _say_compiling() -> None:
     click.echo("Compiling the kernels: some seconds, the first time only.", err=True)
 
 
-def _open_for_writing(path: str) -> Any:
+def _check_output(path: str, keep: Sequence[str] = ()) -> None:
+    """Find out before long work whether a file can be written, and that none is lost by it."""
     from fastrnn.checkpoint import is_checkpoint
+    from fastrnn.output import shown
 
-    if is_checkpoint(path):
-        raise FastrnnError(f"cannot write {path}: there is a checkpoint; choose another path")
-    try:
-        return open(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise FastrnnError(f"cannot write {path}: {error.strerror}; choose another path") from error
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if is_checkpoint(path) or target in map(os.path.realpath, keep):
+        problem = "it is a checkpoint or a text in use"
+    elif os.path.isdir(target):
+        problem = "it is a folder"
+    elif not os.path.isdir(folder):
+        problem = "there is no such folder"
+    elif not os.access(target if os.path.exists(target) else folder, os.W_OK):
+        problem = "permission denied"
+    else:
+        return
+    raise FastrnnError(f"cannot write {shown(path)}: {problem}; choose another path")
 
 
 def main() -> None:

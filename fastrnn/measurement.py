@@ -30,6 +30,7 @@ from fastrnn.bench import MARK, PHASES, PREFIXES, Result, Row, Shape
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels import benchmark, entries
+from fastrnn.kernels.entries import Record
 from fastrnn.model import initial_parameters
 from fastrnn.network import Network
 
@@ -61,8 +62,8 @@ class Case:
         self.limit_work = 10_000 * benchmark.operations(one)
 
         def train(count: int) -> float:
-            record, losses = np.array([0.0, np.inf, 0.0, 0.0]), np.empty(count)
-            n.train(codes[: count * T + 1], record, losses)
+            losses = np.empty(count)
+            n.train(codes[: count * T + 1], Record(0.0, np.inf, -1, False), losses)
             return losses[0] * 1000  # the smooth loss starts from 0 and takes in a thousandth
 
         self.ours: dict[str, Work] = {
@@ -154,7 +155,6 @@ class Case:
 
 def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command: str) -> None:
     """Send bench.run a Result, and on the way there how far it is."""
-    train: Any = entries.train
     machine = describe_machine()  # first, to see the load without ours
     first_calls: dict[str, dict[str, Any]] = {}
     cases: list[tuple[Case, list[Row]]] = []
@@ -162,6 +162,7 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
     for shape in map(Shape._make, shapes):
         for dtype in dtypes:
             case = Case(shape, dtype)
+            train: Any = entries.train.versions[dtype]
             loaded = sum(train.stats.cache_hits.values())
             elapsed = case.seconds(case.ours["step"], 1)
             compiled = sum(train.stats.cache_hits.values()) == loaded

@@ -9,6 +9,7 @@ import numpy as np
 from fastrnn.config import Config
 from fastrnn.kernels import entries
 from fastrnn.kernels.cell import Packed, Sizes, States
+from fastrnn.kernels.entries import Record
 from fastrnn.kernels.rnn import RNNWeights
 from fastrnn.kernels.simd import VECTOR_BYTES, padded
 from fastrnn.model import Parameters, parameter_shapes
@@ -134,20 +135,24 @@ class Network:
             self.config.clip,
         )
 
-    def train(self, codes: np.ndarray, record: np.ndarray, smooth_losses: np.ndarray) -> None:
+    def train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
         """One update for each element of `smooth_losses`, on successive chunks.
 
         Parameters
         ----------
         codes : (updates · T + 1, B) int32 array
             Characters, each less than K; as `streams.Streams.read` gives them.
-        record : (4,) float64 array
-            In and out: the smooth loss, the lowest so far, the index in this call of the update
-            that reached it, and whether `best` is still to be copied from `parameters` (1 or 0).
+        record : Record
+            The smooth loss so far.
         smooth_losses : (updates,) float64 array
             Out: the smooth loss after each update.
+
+        Returns
+        -------
+        Record
+            The smooth loss now. If `pending`, its lowest is that of `parameters`, not of `best`.
         """
-        entries.train(
+        return entries.train(
             self._weights,
             self._gradient,
             self._memory,
@@ -220,4 +225,4 @@ class Network:
         return all(np.isfinite(array).all() for array in self._trained())
 
     def _trained(self) -> tuple[np.ndarray, ...]:
-        return self._flat, self._memory_flat, self._best, self.hidden
+        return self._flat, self._memory_flat, self._best, self._states.H[0]

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.checkpoint import Checkpoint
-from fastrnn.errors import FastrnnError
+from fastrnn.output import AnyPath, check_picture, write
+from fastrnn.streams import chunks_per_epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")
 MOST_POINTS = 4000  # of a curve, about three to a pixel
 BLUE, RED, GREY = "#2a6fb0", "#c0392b", "#777777"
 
 
-def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+def plot_loss(checkpoint: Checkpoint, path: AnyPath) -> None:
     """Draw the smooth loss over the updates, with the epochs and the lowest point.
 
     Parameters
@@ -37,7 +35,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
     FastrnnError
         If the suffix is another one, or the file cannot be written.
     """
-    _check_suffix(path)
+    check_picture(path)
     # Objects instead of pyplot: no window system, and nothing of the caller's plots is touched.
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -64,7 +62,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
     bits = axes.secondary_yaxis("right", functions=(lambda y: y / bit, lambda y: y * bit))
     bits.set_ylabel("bits per character")
 
-    chunks = (corpus.length // config.batch - 1) // config.seq_length
+    chunks = chunks_per_epoch(corpus.length, config.batch, config.seq_length)
     passed = end // chunks if chunks else 0
     if passed:
         ticks = MaxNLocator(10, integer=True).tick_values(0, passed)
@@ -87,7 +85,7 @@ def plot_loss(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
         color=RED,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the epochs' lines
     )
-    _write(figure, path)
+    write_picture(figure, path)
 
 
 def _curve(checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
@@ -118,25 +116,14 @@ def _short(name: str) -> str:
     return name if len(name) <= 50 else f"{name[:24]}…{name[-25:]}"
 
 
-def _check_suffix(path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise FastrnnError(
-            f"cannot draw {_shown(path)}: its name says no format; let it end in .png, .svg or .pdf"
-        )
-    return suffix
+def write_picture(figure: Figure, path: AnyPath) -> None:
+    """Draw a figure into a file whose suffix says its format.
 
-
-def _shown(path: str | os.PathLike[str]) -> str:
-    name = os.fspath(path)
-    return name if name.isprintable() else ascii(name)
-
-
-def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Draw completely first, so that a failure leaves an older picture as it was."""
+    Completely in memory first, so that a failure leaves an older picture as it was.
+    """
     import matplotlib
 
-    suffix = _check_suffix(path)
+    suffix = check_picture(path)
     date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
     # Text in an SVG stays text, and equal trainings give equal files.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "fastrnn"}
@@ -145,10 +132,4 @@ def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
         # A corpus may have a name in a script that the font lacks; boxes in a title are harmless.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(picture, format=suffix[1:], dpi=150, metadata=date)
-    try:
-        Path(path).write_bytes(picture.getvalue())
-    except OSError as error:
-        raise FastrnnError(
-            f"cannot write {_shown(path)}: {error.strerror}; "
-            "create its folder first or choose another path"
-        ) from error
+    write(path, picture.getvalue())

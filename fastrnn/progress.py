@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from dataclasses import asdict
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 import click
 from tqdm import tqdm
@@ -34,7 +34,19 @@ class Lines:
         self.file.flush()
 
 
-class Progress:
+class Warnings:
+    """Warnings on standard error, and nothing else."""
+
+    def started(self, trainer: Trainer, updates: int) -> None: ...
+    def progressed(self, trainer: Trainer) -> None: ...
+    def sampled(self, sample: Sample) -> None: ...
+    def ended(self, checkpoint: Checkpoint, saved: bool) -> None: ...
+
+    def warned(self, message: str) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+
+class Progress(Warnings):
     """A progress line on standard error; samples and the result on standard output."""
 
     def __init__(self, path: str):
@@ -63,7 +75,7 @@ class Progress:
 
     def progressed(self, trainer: Trainer) -> None:
         nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
-        rate = trainer.update / trainer.seconds
+        rate = trainer.update / max(trainer.seconds, 1e-9)
         characters = rate * trainer.config.seq_length * trainer.config.batch
         epoch = min(trainer.epoch + 1, self.epochs)
         self.bar.set_postfix_str(
@@ -81,9 +93,9 @@ class Progress:
 
     def warned(self, message: str) -> None:
         with self.bar.external_write_mode(file=sys.stderr):
-            click.echo(f"Warning: {message}", err=True)
+            super().warned(message)
 
-    def ended(self, checkpoint: Checkpoint) -> None:
+    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
         self.bar.close()
         best = checkpoint.best
         nats, bits = per_character(best.smooth_loss, checkpoint.config.seq_length)
@@ -93,21 +105,22 @@ class Progress:
             f"{checkpoint.last.update:,} updates in {checkpoint.seconds:.1f} s, "
             f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
-        if checkpoint.last.update > 0:
+        if saved:
             click.echo(f"the model is in {self.path}")
 
 
 class JsonLog:
-    """The same as JSON, one object a line."""
+    """The same as JSON, one object a line, in a file that is made when the training starts."""
 
-    def __init__(self, file: IO[str]):
-        self.file = file
+    def __init__(self, path: str):
+        self.path = path
         self.logged = -math.inf
 
     def _write(self, event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=self.file, flush=True)
 
     def started(self, trainer: Trainer, updates: int) -> None:
+        self.file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (closed by `ended`)
         self._write(
             "start",
             updates=updates,
@@ -142,7 +155,7 @@ class JsonLog:
     def warned(self, message: str) -> None:
         self._write("warning", message=message)
 
-    def ended(self, checkpoint: Checkpoint) -> None:
+    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
         self._write(
             "end",
             update=checkpoint.last.update,
@@ -150,4 +163,6 @@ class JsonLog:
             min_iter=checkpoint.best.update,
             min_loss=checkpoint.best.smooth_loss,
             seconds=checkpoint.seconds,
+            saved=saved,
         )
+        self.file.close()

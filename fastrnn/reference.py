@@ -16,7 +16,7 @@ import numpy as np
 
 from fastrnn.model import Parameters
 
-EPSILON = 1e-8
+EPSILON = 1e-8  # that of kernels.optimizer, which this module must not import
 
 
 class Forward(NamedTuple):

@@ -7,6 +7,12 @@ import numpy as np
 from fastrnn.errors import FastrnnError
 
 
+def chunks_per_epoch(length: int, batch: int, seq_length: int) -> int:
+    """Chunks, and so updates, in one pass over a text of `length` characters."""
+    # The last character of a stream is only ever a target.
+    return (length // batch - 1) // seq_length
+
+
 class Streams:
     """The text cut into B equal contiguous streams, read chunk by chunk.
 
@@ -34,9 +40,7 @@ class Streams:
     """
 
     def __init__(self, codes: np.ndarray, batch: int, seq_length: int) -> None:
-        length = len(codes) // batch
-        # The last character of a stream is only ever a target.
-        self.chunks = (length - 1) // seq_length
+        self.chunks = chunks_per_epoch(len(codes), batch, seq_length)
         if self.chunks < 1:
             raise FastrnnError(
                 f"the text has {len(codes)} characters, but batch {batch} and sequence length "
@@ -44,6 +48,7 @@ class Streams:
                 "smaller batch or sequence length"
             )
         self.seq_length = seq_length
+        length = len(codes) // batch
         self._streams = codes[: batch * length].reshape(batch, length)
 
     def read(self, first: int, count: int) -> np.ndarray:

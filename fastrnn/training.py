@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Samp
 from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.corpus import Corpus
 from fastrnn.errors import FastrnnError
+from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
 from fastrnn.streams import Streams
@@ -44,8 +46,8 @@ class Observer(Protocol):
     def warned(self, message: str) -> None:
         """Something went wrong that does not end the training."""
 
-    def ended(self, checkpoint: Checkpoint) -> None:
-        """The training is over: complete, interrupted, or failed."""
+    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
+        """The training is over: complete, interrupted, or failed; `saved` if it is in a file."""
 
 
 @dataclass
@@ -104,8 +106,10 @@ class Trainer:
         self.seconds = 0.0
         # The best model is the current one; it is copied when the next update makes it worse.
         self._best_is_current = True
-        # No updates: compiles the kernel, so that no measured time contains it.
-        self.network.train(self.streams.read(0, 0), np.zeros(4), np.empty(0))
+        # No updates, no draws: compiles the kernels, so that no measured time contains it.
+        start = self.streams.read(0, 0)
+        self.network.train(start, Record(0.0, 0.0, -1, False), np.empty(0))
+        self.network.sample(self.network.hidden[0].copy(), start[:, 0], np.empty(0))
 
     def advance(self, count: int) -> None:
         """Make `count` updates within the current epoch.
@@ -115,12 +119,11 @@ class Trainer:
         FastrnnError
             If the loss is no longer finite; then nothing has changed since before the call.
         """
-        start = time.perf_counter()
         before = self.network.copy_state()
         codes = self.streams.read(self.chunk, count)
-        record = np.array([self.smooth_loss, self.lowest_smooth_loss, -1.0, self._best_is_current])
+        record = Record(self.smooth_loss, self.lowest_smooth_loss, -1, self._best_is_current)
         smooth_losses = np.empty(count)
-        self.network.train(codes, record, smooth_losses)
+        record = self.network.train(codes, record, smooth_losses)
         # Weights that are no longer finite make the loss of the next update so.
         finite = np.append(np.isfinite(smooth_losses), self.network.is_finite())
         if not finite.all():
@@ -130,17 +133,16 @@ class Trainer:
                 f"the loss is not finite any more at update {update}; "
                 f"try a lower learning rate than {self.config.learning_rate:g}, or more clipping"
             )
-        self.smooth_loss, self.lowest_smooth_loss = float(record[0]), float(record[1])
-        if record[2] >= 0:
-            self.lowest_update = self.update + 1 + int(record[2])
-        self._best_is_current = bool(record[3])
+        self.smooth_loss, self.lowest_smooth_loss = record.smooth_loss, record.lowest
+        if record.lowest_index >= 0:
+            self.lowest_update = self.update + 1 + record.lowest_index
+        self._best_is_current = record.pending
         self.curve.extend(self.update + 1, smooth_losses)
         self.update += count
         self.chunk += count
         if self.chunk == self.streams.chunks:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.hidden[...] = 0.0
-        self.seconds += time.perf_counter() - start
 
     def sample(self, length: int) -> Sample:
         """Let the current model write on from where it is in the text, and keep what it wrote."""
@@ -181,7 +183,7 @@ def _copies(parameters: Parameters) -> Parameters:
 
 
 class _Signals:
-    """Within it SIGINT and SIGTERM only set `received`.
+    """Within it SIGINT, SIGTERM and SIGHUP only set `received`, if they are not ignored.
 
     A KeyboardInterrupt at any place could be lost inside a library, or leave work half done.
     """
@@ -190,8 +192,11 @@ class _Signals:
         self.received: int | None = None
         self._before = {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # None: a handler that is not Python's, which could not be put back.
+                if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -250,56 +255,77 @@ def train(
     KeyboardInterrupt, SystemExit
         After SIGINT or SIGTERM, with the checkpoint written if there was an update.
     """
-    if min(epochs or 0, updates or 0, checkpoint_every, sample_every, sample_length) < 0:
-        raise FastrnnError(
-            "epochs, updates, checkpoint_every, sample_every and sample_length must not be negative"
-        )
+    for number in (epochs, updates, sample_every, sample_length):
+        if number is not None and (type(number) is not int or number < 0):
+            raise FastrnnError(
+                "epochs, updates, sample_every and sample_length must be whole numbers from 0 "
+                f"on, not {number!r}"
+            )
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.
     trainer = Trainer(corpus, config or Config())
+    end = _last_update(trainer.streams.chunks, epochs, updates)
+    started = saved = time.monotonic()
+    size = 1  # updates in a slice
     with _Signals() as signals:
-        end = _last_update(trainer.streams.chunks, epochs, updates)
         for observer in observers:
             observer.started(trainer, end)
-        saved = time.monotonic()
-        rate = 100.0  # updates a second, a low guess for the first slice
         try:
             while trainer.update < end and signals.received is None:
                 if _next_sample(trainer.update, sample_every) == trainer.update:
                     sample = trainer.sample(sample_length)
                     for observer in observers:
                         observer.sampled(sample)
-                count = min(
-                    max(1, int(rate * SLICE_SECONDS)),
+                size = min(
+                    size,
                     end - trainer.update,
                     trainer.streams.chunks - trainer.chunk,
                     _next_sample(trainer.update + 1, sample_every) - trainer.update,
                 )
-                start = time.perf_counter()
-                trainer.advance(count)
-                # At most a fourfold longer slice: the machine may be busy, or the next one slower.
-                rate = min(count / (time.perf_counter() - start), 4 * rate)
+                start = time.monotonic()
+                trainer.advance(size)
+                now = time.monotonic()
+                trainer.seconds = now - started
+                # At most fourfold, as a single slice tells little about how long the next takes.
+                size = max(1, int(min(4.0, SLICE_SECONDS / max(now - start, 1e-9)) * size))
                 for observer in observers:
                     observer.progressed(trainer)
-                if path is not None and time.monotonic() - saved >= checkpoint_every:
-                    try:
-                        checkpoints.save(path, trainer.checkpoint())
-                    except FastrnnError as error:
-                        for observer in observers:
-                            observer.warned(f"{error}; the training goes on")
+                if path is not None and now - saved >= checkpoint_every:
+                    _save_or_warn(path, trainer, observers)
                     saved = time.monotonic()
         finally:
-            checkpoint = trainer.checkpoint()
-            # A training that was stopped before its first update replaces no older one.
-            if path is not None and (trainer.update > 0 or not os.path.exists(path)):
-                checkpoints.save(path, checkpoint)
-            for observer in observers:
-                observer.ended(checkpoint)
+            checkpoint = _finish(trainer, path, observers)
     if signals.received == signal.SIGINT:
         raise KeyboardInterrupt
     if signals.received is not None:
         raise SystemExit(128 + signals.received)
+    return checkpoint
+
+
+def _save_or_warn(path: str | Path, trainer: Trainer, observers: Sequence[Observer]) -> None:
+    try:
+        checkpoints.save(path, trainer.checkpoint())
+    except FastrnnError as error:
+        for observer in observers:
+            observer.warned(f"{error}; the training goes on")
+
+
+def _finish(trainer: Trainer, path: str | Path | None, observers: Sequence[Observer]) -> Checkpoint:
+    """Save, and tell all observers, even if saving fails or one of them cannot print any more."""
+    checkpoint = trainer.checkpoint()
+    saved = False
+
+    def tell(observer: Observer) -> None:
+        observer.ended(checkpoint, saved)
+
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.callback(tell, observer)
+        # A training that was stopped before its first update replaces no older one.
+        if path is not None and (trainer.update > 0 or not os.path.exists(path)):
+            checkpoints.save(path, checkpoint)
+            saved = True
     return checkpoint
 
 

@@ -305,8 +305,8 @@ def test_pictures(tmp_path, name, start):
 def test_a_picture_of_another_kind():
     with pytest.raises(FastrnnError) as error:
         bench.plot(fixed_result(), "a.jpg")
-    assert (
-        str(error.value) == "a.jpg: pictures are written as .png, .svg or .pdf; choose one of them"
+    assert str(error.value) == (
+        "cannot draw a.jpg: its name says no format; let it end in .png, .svg or .pdf"
     )
 
 
@@ -314,5 +314,7 @@ def test_files_that_cannot_be_written(tmp_path):
     for write in (lambda path: bench.plot(fixed_result(), path), fixed_result().save):
         with pytest.raises(FastrnnError) as error:
             write(tmp_path / "missing" / "a.svg")
-        message = f"{tmp_path / 'missing' / 'a.svg'} cannot be written: No such file or directory"
-        assert str(error.value) == message
+        path = tmp_path / "missing" / "a.svg"
+        assert str(error.value) == (
+            f"cannot write {path}: No such file or directory; choose another path"
+        )

@@ -13,6 +13,8 @@ import pytest
 
 import fastrnn
 from fastrnn import cache, kernels
+from fastrnn.kernels import entries
+from fastrnn.kernels.compile import entry
 
 PACK = """
 import numpy as np
@@ -22,7 +24,7 @@ from fastrnn.network import Network
 network = Network(Config(hidden=2), 2)
 network.parameters["W"][...] = [[1, 2], [3, 4]]
 network.pack()
-stats = entries.pack.stats
+stats = entries.pack.versions["float32"].stats
 hits, misses = (sum(count.values()) for count in (stats.cache_hits, stats.cache_misses))
 print(network._packed.W[:2, :2].tolist(), hits, misses)
 """
@@ -62,16 +64,31 @@ def test_a_change_of_a_helper_is_noticed(package):
 def test_kernels_go_where_numba_is_told(package):
     folder = package.folder / "elsewhere"
     package(NUMBA_CACHE_DIR=str(folder))
-    assert list(folder.glob("kernels-*/*/*.nbi")) and not (package.folder / "cache").exists()
+    assert (
+        list(folder.glob("kernels-*/float32/*/*.nbi")) and not (package.folder / "cache").exists()
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_not_used(package):
+    """Numba would fall back on one beside the sources, and there miss that they change."""
+    (package.folder / "file").touch()
+    package(NUMBA_CACHE_DIR=str(package.folder / "file" / "folder"))
+    assert list((package.folder / "cache").glob("fastrnn/kernels-*/float32/*/*.nbi"))
+
+
+def test_each_dtype_has_its_own_index():
+    """Two processes, one for each dtype, could spoil a common one by saving at the same time."""
+    pack = entries.pack
+    folders = {name: Path(kernel._cache.cache_path) for name, kernel in pack.versions.items()}
+    assert len(set(folders.values())) == 2
+    assert all(folder.parent.name == name for name, folder in folders.items())
 
 
 def test_the_callers_own_cache_setting_stays():
     from numba.core import config
 
-    from fastrnn.kernels import entries
-
     assert os.environ.get("NUMBA_CACHE_DIR", "") == config.CACHE_DIR
-    assert entries.pack.targetoptions["error_model"] == "numpy"
+    assert entries.pack.versions["float64"].targetoptions["error_model"] == "numpy"
 
 
 def test_folder(tmp_path, monkeypatch):
@@ -105,8 +122,10 @@ def test_no_two_kernels_share_a_name():
     homes = {}
     for module in pkgutil.iter_modules(kernels.__path__):
         for value in vars(import_module(f"fastrnn.kernels.{module.name}")).values():
-            if isinstance(value, Dispatcher):
-                function = value.py_func
-                homes.setdefault((function.__module__, function.__qualname__), set()).add(value)
+            for kernel in value.versions.values() if isinstance(value, entry) else [value]:
+                if isinstance(kernel, Dispatcher):
+                    function = kernel.py_func
+                    name = function.__module__, function.__qualname__
+                    homes.setdefault(name, set()).add(function)
     assert len(homes) > 20
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}

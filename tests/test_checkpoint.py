@@ -323,7 +323,8 @@ def test_messages_of_load(path, tmp_path):
     assert refusal(load, pipe) == (
         f"cannot load {pipe}: it is no regular file; choose a file that fastrnn saved"
     )
-    assert refusal(load, "a\0b") == "cannot load 'a\\x00b': embedded null byte"
+    # The rest of the message is Python's, and differs between its versions.
+    assert refusal(load, "a\0b").startswith("cannot load 'a\\x00b': ")
     assert refusal(load, "a\nb").startswith("cannot load 'a\\nb': No such file or directory; ")
 
 

@@ -409,15 +409,21 @@ def test_unusable_targets_are_found_before_training(folder: Path) -> None:
         "cannot save /dev/null: Invalid argument; choose another path"
     )
     assert error("--log", "no/log") == (
-        "cannot write no/log: No such file or directory; choose another path"
+        "cannot write no/log: there is no such folder; choose another path"
     )
+    assert error("--log", ".") == "cannot write .: it is a folder; choose another path"
+    taken = "it is a checkpoint or a text in use; choose another path"
+    assert error("--log", "a text.txt") == f"cannot write a text.txt: {taken}"
+    assert error("--ckpt", "new.h5", "--log", "./new.h5") == f"cannot write ./new.h5: {taken}"
+    assert (folder / "a text.txt").read_text() == TEXT
+    assert not (folder / "new.h5").exists()
 
 
 def test_log_replaces_no_checkpoint(best: Path) -> None:
     before = best.read_bytes()
     options = ("--updates", "9", "--quiet", "--log", "best.h5")
     assert error_of(best.parent, "train", *EXAMPLE, *options) == (
-        "cannot write best.h5: there is a checkpoint; choose another path"
+        "cannot write best.h5: it is a checkpoint or a text in use; choose another path"
     )
     assert best.read_bytes() == before
 

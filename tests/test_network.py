@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastrnn import reference
 from fastrnn.config import Config
+from fastrnn.kernels.entries import Record
 from fastrnn.model import parameter_shapes
 from fastrnn.network import Network
 
@@ -102,8 +103,8 @@ def test_training_is_loss_gradient_and_update_in_turn(dtype):
     parameters, memory, hidden, _ = state(config, 30)
     codes = np.random.default_rng(5).integers(0, 30, (12 * 5 + 1, 3)).astype(np.int32)
     net = network(config, 30, parameters, memory, hidden)
-    smooth_losses, record = np.empty(12), np.array([40.0, 40.0, -1.0, 1.0])
-    net.train(codes, record, smooth_losses)
+    smooth_losses = np.empty(12)
+    net.train(codes, Record(40.0, 40.0, -1, True), smooth_losses)
 
     other = network(config, 30, parameters, memory, hidden)
     smooth = 40.0
@@ -138,12 +139,26 @@ def test_padding_stays_zero(dtype):
     parameters, memory, hidden, _ = state(config, 7)
     net = network(config, 7, parameters, {k: 0 * v for k, v in memory.items()}, hidden)
     codes = np.random.default_rng(0).integers(0, 7, (50 * 6 + 1, 2)).astype(np.int32)
-    net.train(codes, np.array([9.0, 9.0, -1.0, 0.0]), np.empty(50))
+    net.train(codes, Record(9.0, 9.0, -1, False), np.empty(50))
     for weights in (net._weights, net._gradient, net._memory):
         assert not weights.U[7:].any() and not weights.U[:, 5:].any()
         assert not weights.W[5:].any() and not weights.W[:, 5:].any()
         assert not weights.V[7:].any() and not weights.V[:, 5:].any()
         assert not weights.b[5:].any() and not weights.c[7:].any()
+
+
+def test_restored_state_is_complete():
+    """Also the padding, which a divergence fills with NaN."""
+    config = Config(hidden=5, seq_length=4, learning_rate=3e38, clip=np.inf)
+    parameters, memory, hidden, _ = state(config, 7)
+    net = network(config, 7, parameters, memory, hidden)
+    codes = np.random.default_rng(0).integers(0, 7, (9 * 4 + 1, 1)).astype(np.int32)
+    before = net.copy_state()
+    net.train(codes, Record(9.0, 9.0, -1, False), np.empty(9))
+    assert not net.is_finite()
+    net.restore_state(before)
+    assert net.is_finite() and not net._states.H[0, :, 5:].any()
+    assert net.loss_and_gradient(codes[:5]) > 0 and not net._gradient.W[:, 5:].any()
 
 
 def test_clipping():
@@ -161,6 +176,7 @@ def test_clipping():
 HASH_OF_A_TRAINING = """
 import hashlib, numpy as np
 from fastrnn.config import Config
+from fastrnn.kernels.entries import Record
 from fastrnn.model import initial_parameters
 from fastrnn.network import Network
 digest = hashlib.sha256()
@@ -171,7 +187,7 @@ for dtype in ("float32", "float64"):
     text = np.random.default_rng(0).integers(0, 80, 300 * 25 + 1)[:, None].astype(np.int32)
     text = np.minimum(text, np.roll(text, 7))
     losses = np.empty(300)
-    net.train(text, np.array([110.0, 110.0, -1.0, 1.0]), losses)
+    net.train(text, Record(110.0, 110.0, -1, True), losses)
     assert len(set(losses)) == 300
     for array in (losses, *net.parameters.values(), *net.memory.values(), net.hidden):
         digest.update(np.ascontiguousarray(array))

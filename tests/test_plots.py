@@ -119,8 +119,7 @@ def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FastrnnError) as caught:
         plot_loss(training(), path)
     assert str(caught.value) == (
-        f"cannot write {path}: No such file or directory; "
-        "create its folder first or choose another path"
+        f"cannot write {path}: No such file or directory; choose another path"
     )
 
 

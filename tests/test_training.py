@@ -58,8 +58,8 @@ class Recorder:
     def warned(self, message):
         self.warnings.append(message)
 
-    def ended(self, checkpoint):
-        self.end = checkpoint
+    def ended(self, checkpoint, saved):
+        self.end, self.saved = checkpoint, saved
 
 
 def plain_training(config: Config, updates: int):
@@ -172,13 +172,15 @@ def test_end(limits: dict, updates: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": -1}, {"updates": -1}, {"sample_every": -1}, {"sample_length": -1}],
+    [{"epochs": -1}, {"updates": 2.5}, {"sample_every": -1}, {"sample_length": True}],
 )
-def test_negative_options(options: dict) -> None:
+def test_options_that_are_no_counts(options: dict) -> None:
     with pytest.raises(FastrnnError) as error:
         train(CORPUS, SMALL, **options)
+    (value,) = options.values()
     assert str(error.value) == (
-        "epochs, updates, checkpoint_every, sample_every and sample_length must not be negative"
+        "epochs, updates, sample_every and sample_length must be whole numbers from 0 on, "
+        f"not {value!r}"
     )
 
 
@@ -264,6 +266,34 @@ def test_divergence_keeps_a_checkpoint_that_loads(tmp_path: Path, updates: int) 
         train(CORPUS, config, updates=updates, path=path, observers=[recorder])
     found = checkpoints.load(path)  # which refuses what is not finite
     assert found.last.update == recorder.end.last.update == 0
+
+
+def test_observers_hear_the_end_when_saving_fails(tmp_path: Path) -> None:
+    class Unprintable(Recorder):
+        def ended(self, checkpoint, saved):
+            raise BrokenPipeError
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    recorder = Recorder()
+    recorder.progressed = lambda trainer: folder.rmdir() if folder.exists() else None
+    with pytest.raises(BrokenPipeError) as error:
+        train(CORPUS, SMALL, updates=9, path=folder / "a.h5", observers=[recorder, Unprintable()])
+    assert isinstance(error.value.__context__, FastrnnError)
+    assert recorder.end.last.update == 9 and not recorder.saved
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    class Interrupting(Recorder):
+        def progressed(self, trainer):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert train(CORPUS, SMALL, updates=9, observers=[Interrupting()]).last.update == 9
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_that_fails_at_once_replaces_nothing(tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ compiled code leaves the phase alone on the clock.
 
 from __future__ import annotations
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 from fastrnn.kernels import cell, gradients, optimizer, output
-from fastrnn.kernels.compile import entry
+from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import fma_function, lanes, spread_element
 from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
 
@@ -52,9 +51,8 @@ def operations(factor) -> int:
 
 def instruction_set() -> str:
     """The vector instructions that code is generated for."""
-    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
     for name, feature in (("AVX-512", "+avx512f"), ("AVX2", "+avx2"), ("NEON", "+neon")):
-        if feature in features.split(","):
+        if feature in cpu_features():
             return name
     return "no AVX2 or NEON"
 

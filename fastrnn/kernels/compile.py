@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba.core import config, event
+from numba.core.codegen import get_host_cpu_features
 
-from fastrnn.cache import cache_folder
+from fastrnn.cache import cache_folder, is_ours
 
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
@@ -33,11 +35,20 @@ def _hash_of_sources() -> str:
 SOURCES = _hash_of_sources()  # now, not after the modules that import this one were read
 
 
+def cpu_features() -> set[str]:
+    """Features of the processor that code is generated for, such as "+avx512f"."""
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return set(features.split(","))
+
+
 @cache
-def kernel_folder() -> str:
-    """Where compiled kernels of exactly these sources are kept."""
-    folder = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()
-    return str(folder / f"kernels-{SOURCES[:16]}")
+def kernel_folder() -> Path:
+    """Where kernels are kept that were compiled from exactly these sources for this processor."""
+    processor = hashlib.sha256(f"{config.CPU_NAME} {sorted(cpu_features())}".encode()).hexdigest()
+    name = f"kernels-{SOURCES[:16]}-{processor[:8]}"
+    if config.CACHE_DIR and is_ours(folder := Path(config.CACHE_DIR).absolute() / name):
+        return folder
+    return cache_folder() / name
 
 
 @contextmanager
@@ -79,10 +90,25 @@ def named(name: str) -> Callable[[Callable], Callable]:
     return rename
 
 
-def entry(function: Callable) -> Callable:
-    """Compile a kernel that Python calls, and keep its machine code on disk."""
-    before, config.CACHE_DIR = config.CACHE_DIR, kernel_folder()
-    try:
-        return numba.njit(cache=True, **OPTIONS)(function)
-    finally:
-        config.CACHE_DIR = before
+class entry:
+    """A kernel that Python calls, compiled for each dtype and kept on disk.
+
+    The dtypes have a folder each: Numba counts the files of a function in an index, and two
+    processes that save it at the same moment, one for each dtype, would spoil the other's.
+
+    Its first argument is an array or number of the dtype, or a tuple that starts with one.
+    """
+
+    def __init__(self, function: Callable):
+        self.versions = {}
+        before = config.CACHE_DIR
+        for dtype in ("float32", "float64"):
+            config.CACHE_DIR = str(kernel_folder() / dtype)
+            try:
+                self.versions[dtype] = numba.njit(cache=True, **OPTIONS)(function)
+            finally:
+                config.CACHE_DIR = before
+
+    def __call__(self, first: Any, *rest: Any) -> Any:
+        dtype = (first[0] if isinstance(first, tuple) else first).dtype
+        return self.versions[dtype.name](first, *rest)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fastrnn.kernels import cell, gradients, optimizer, output
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.simd import lanes_of, load, store
 from fastrnn.kernels.tiles import transpose
 
 SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
+
+
+class Record(NamedTuple):
+    """The smooth loss and its lowest value, before and after some updates."""
+
+    smooth_loss: float
+    lowest: float  # of all updates ever
+    lowest_index: int  # of the update in this call that reached it, or -1
+    pending: bool  # whether the weights of the lowest are still the current ones, not copied
 
 
 @entry
@@ -60,11 +71,11 @@ def train(
     codes           in       (updates · T + 1, B) int32, characters by time and stream
     flat            in       (P,) the buffer that all weights are views of
     best            in, out  (P,) copy of `flat` after the update of lowest smooth loss
-    record          in, out  (4,) float64: the smooth loss; the lowest so far; the index of its
-                             update in this call; whether `best` is still to be copied (1 or 0)
+    record          in       Record, of the updates before; returned with these
     smooth_losses   out      (updates,) float64, after each update
     """
-    smooth, lowest, lowest_index, pending = record
+    smooth, lowest, _, pending = record
+    lowest_index = -1
     H = states.H
     carried = sizes.B * H.shape[2]
     for i in range(smooth_losses.size):
@@ -76,14 +87,14 @@ def train(
         if pending and not smooth < lowest:
             for j in range(0, flat.size, lanes_of(flat)):
                 store(best, j, load(flat, j))
-            pending = 0.0
+            pending = False
         optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
         if smooth < lowest:
-            lowest, lowest_index, pending = smooth, float(i), 1.0
+            lowest, lowest_index, pending = smooth, i, True
         smooth_losses[i] = smooth
         for j in range(0, carried, lanes_of(H)):
             store(H, j, load(H, sizes.T * carried + j))
-    record[0], record[1], record[2], record[3] = smooth, lowest, lowest_index, pending
+    return Record(smooth, lowest, lowest_index, pending)
 
 
 @jit

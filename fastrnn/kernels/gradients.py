@@ -39,13 +39,13 @@ def input_gradient(states, sizes, codes, first, dU):
     for t in range(sizes.T):
         for stream in range(sizes.B):
             code = codes[first + t, stream]
-            at = (t * sizes.B + stream) * row
+            start = (t * sizes.B + stream) * row
             if not seen[code]:
                 seen[code] = True
                 count += 1
                 occurring[count] = code
             for j in range(0, row, width):
-                store(dU, code * row + j, load(dU, code * row + j) + load(D, at + j))
+                store(dU, code * row + j, load(dU, code * row + j) + load(D, start + j))
     occurring[0] = count
     for i in range(1, count + 1):
         seen[occurring[i]] = False

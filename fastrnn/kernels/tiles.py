@@ -11,29 +11,21 @@ how; rows of B and C are contiguous and whole vectors.
 
 from __future__ import annotations
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import cpu_features, jit
 from fastrnn.kernels.simd import INT32, at, fma_function, lanes, lanes_of, spread_element
 
 INT64 = ir.IntType(64)
 
 
-def _has_wide_registers() -> bool:
-    """Whether code is generated for AVX-512: 32 registers of a whole vector each."""
-    features = config.CPU_FEATURES
-    if features is None:
-        features = binding.get_host_cpu_features().flatten()
-    return "+avx512f" in features
-
-
 # The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16
 # registers of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide
-# the latency of the fused multiply-add.
-if _has_wide_registers():
+# the latency of the fused multiply-add. (SSE2 alone has neither the registers nor that operation,
+# and is only right, not fast.)
+if "+avx512f" in cpu_features():
     TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 4, 8
 else:
     TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 1, 6
