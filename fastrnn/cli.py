@@ -235,7 +235,8 @@ def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str 
     the largest |ga - gn| over the sum of all |ga| + |gn|. At most the double is allowed; nearly
     all of it is the error of the differences, which depends on the text and the seed.
     Complex-step derivatives of the NumPy reference have no such error: at most 1e-13 by the same
-    measure, and 1e-11 element by element. Exit code 1 if one is over its bound.
+    measure, and 1e-11 element by element, which the rounding of a tiny element can exceed with
+    some seeds. Exit code 1 if one is over its bound.
 
     \b
     Example:

@@ -1,4 +1,9 @@
-"""The kernels that Python calls. They check nothing and allocate nothing: network.py does."""
+"""The kernels that Python calls. They check nothing and allocate nothing: network.py does.
+
+weights, gradient, memory   named tuples of a cell (rnn.RNNWeights)
+packed, states, sizes       Packed, States and Sizes of cell.py
+codes                       (…, B) int32, characters by time and stream
+"""
 
 from __future__ import annotations
 

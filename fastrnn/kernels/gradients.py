@@ -26,6 +26,10 @@ def input_gradient(states, sizes, codes, first, dU):
 
     Rows of characters that do not occur are zero. `states.occurring` tells which do, here and in
     the optimizer; before the call it still tells which did in the chunk before.
+
+    states   in, out  States: D in; occurring in, out
+    codes    in       (…, B) int32, characters by time and stream
+    dU       out      (K, m), transposed as RNNWeights.U; in, it is zero but for the chunk before
     """
     D, occurring, seen = states.D, states.occurring, states.seen
     width = lanes_of(D)

@@ -21,7 +21,11 @@ from fastrnn.kernels.tiles import product
 
 @jit
 def logits(weights, packed, states, sizes):
-    """states.O = H V ᵀ, still without the bias c."""
+    """states.O = H Vᵀ, still without the bias c.
+
+    packed   in       Packed
+    states   in, out  States: H[1:] in, O out
+    """
     H, O = states.H, states.O
     step = sizes.B * H.shape[2]
     row = O.shape[2]
@@ -61,8 +65,11 @@ def cross_entropy(weights, packed, states, sizes, codes, first):
     """Loss of a chunk whose hidden states are known, and the gradient of its logits.
 
     The loss is the cross-entropy with the characters codes[first + 1 : first + T + 1], in nats,
-    summed over the T characters and averaged over the B streams. states.O is left with its gradient
-    with respect to the logits.
+    summed over the T characters and averaged over the B streams.
+
+    weights, packed   in       of a cell (rnn.RNNWeights), and Packed
+    states            in, out  States: H[1:] in; O out, the loss's gradient by the logits
+    codes             in       (…, B) int32, characters by time and stream
     """
     logits(weights, packed, states, sizes)
     O, loss, total = states.O, states.loss, states.total
