@@ -192,7 +192,7 @@ class Network:
         """
         codes = np.empty((len(known) + len(uniforms), 1), np.int32)
         codes[: len(known), 0] = known
-        if temperature > 0:  # but so small or large that its reciprocal would be infinite or zero
+        if temperature > 0:  # not so small or large that its reciprocal is infinite or zero
             tiny = float(np.finfo(self.dtype).tiny)
             temperature = min(max(temperature, tiny), 1 / tiny)
         state = self._sampling.H[0, 0, : self.sizes.m]
@@ -204,7 +204,7 @@ class Network:
             self.sizes._replace(T=1, B=1),
             codes,
             len(known),
-            temperature,
+            float(temperature),
             uniforms,
         )
         hidden[...] = state
