@@ -251,8 +251,6 @@ def test_interrupted_synthesis(best: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell lets what it starts in the background, perhaps these tests, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert len(synth.stdout.read(10)) == 10
     synth.send_signal(signal.SIGINT)
