@@ -10,11 +10,10 @@ from fastrnn.network import aligned_zeros
 
 
 @jit
-def product(A, a_row, a_k, B, C, rows, n, add):
-    columns = C.shape[1]
-    tiles.product(
-        at(A, 0), a_row, a_k, at(B, 0), B.shape[1], at(C, 0), columns, rows, n, columns, add
-    )
+def product(A, row, column, B, C, rows, n, add):
+    a = tiles.Matrix(at(A, 0), row, column)
+    b, c = tiles.Matrix(at(B, 0), B.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
+    tiles.product(a, b, c, rows, n, C.shape[1], add)
 
 
 @jit

@@ -6,7 +6,7 @@ from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit
 from fastrnn.kernels.output import cross_entropy
 from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store
-from fastrnn.kernels.tiles import product
+from fastrnn.kernels.tiles import Matrix, product
 
 
 @jit
@@ -66,15 +66,17 @@ def backward(weights, packed, states, sizes, codes, first, gradient):
     gradient   out      like weights
     """
     H, D, O = states.H, states.D, states.O
-    rows, m, K = sizes.T * sizes.B, sizes.m, sizes.K
-    hidden, output = H.shape[2], O.shape[2]
-    product(at(O, 0), output, 1, at(weights.V, 0), hidden, at(D, 0), hidden, rows, K, hidden, False)
+    rows, hidden, output = sizes.T * sizes.B, H.shape[2], O.shape[2]
+    do, V = Matrix(at(O, 0), output, 1), Matrix(at(weights.V, 0), hidden, 1)
+    dh = Matrix(at(D, 0), hidden, 1)
+    product(do, V, dh, rows, sizes.K, hidden, add=False)
     cell.backward(weights, packed, states, sizes)
-    product(
-        at(D, 0), 1, hidden, at(H, 0), hidden, at(gradient.W, 0), hidden, m, rows, hidden, False
-    )
-    after = at(H, sizes.B * hidden)
-    product(at(O, 0), 1, output, after, hidden, at(gradient.V, 0), hidden, K, rows, hidden, False)
+    daT, before = Matrix(at(D, 0), 1, hidden), Matrix(at(H, 0), hidden, 1)
+    dW = Matrix(at(gradient.W, 0), hidden, 1)
+    product(daT, before, dW, sizes.m, rows, hidden, add=False)
+    doT, after = Matrix(at(O, 0), 1, output), Matrix(at(H, sizes.B * hidden), hidden, 1)
+    dV = Matrix(at(gradient.V, 0), hidden, 1)
+    product(doT, after, dV, sizes.K, rows, hidden, add=False)
     sum_of_rows(D, rows, hidden, gradient.b)
     sum_of_rows(O, rows, output, gradient.c)
     input_gradient(states, sizes, codes, first, gradient.U)

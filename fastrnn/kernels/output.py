@@ -16,7 +16,7 @@ from fastrnn.kernels.simd import (
     store,
     sum_of_lanes,
 )
-from fastrnn.kernels.tiles import product
+from fastrnn.kernels.tiles import Matrix, product
 
 
 @jit
@@ -29,10 +29,9 @@ def logits(weights, packed, states, sizes):
     H, O = states.H, states.O
     step = sizes.B * H.shape[2]
     row = O.shape[2]
-    rows = sizes.T * sizes.B
-    product(
-        at(H, step), H.shape[2], 1, at(packed.V, 0), row, at(O, 0), row, rows, sizes.m, row, False
-    )
+    A, B = Matrix(at(H, step), H.shape[2], 1), Matrix(at(packed.V, 0), row, 1)
+    C = Matrix(at(O, 0), row, 1)
+    product(A, B, C, sizes.T * sizes.B, sizes.m, row, add=False)
 
 
 @jit

@@ -11,7 +11,7 @@ from fastrnn.kernels import cell
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.elementwise import tanh
 from fastrnn.kernels.simd import at, lanes_of, load, store
-from fastrnn.kernels.tiles import product
+from fastrnn.kernels.tiles import Matrix, product
 
 
 class RNNWeights(NamedTuple):
@@ -34,25 +34,15 @@ def _forward(weights, packed, states, sizes, codes, first):
         width = lanes_of(H)
         row = H.shape[2]
         step = sizes.B * row
+        W = Matrix(at(packed.W, 0), row, 1)
         for t in range(sizes.T):
             now = (t + 1) * step
             for stream in range(sizes.B):
                 u = codes[first + t, stream] * row
                 for i in range(0, row, width):
                     store(H, now + stream * row + i, load(U, u + i) + load(b, i))
-            product(
-                at(H, now - step),
-                row,
-                1,
-                at(packed.W, 0),
-                row,
-                at(H, now),
-                row,
-                sizes.B,
-                sizes.m,
-                row,
-                True,
-            )
+            before, after = Matrix(at(H, now - step), row, 1), Matrix(at(H, now), row, 1)
+            product(before, W, after, sizes.B, sizes.m, row, add=True)
             for i in range(now, now + step, width):
                 store(H, i, tanh(load(H, i)))
 
@@ -69,22 +59,12 @@ def _backward(weights, packed, states, sizes):
         width = lanes_of(H)
         row = H.shape[2]
         step = sizes.B * row
+        W = Matrix(at(weights.W, 0), row, 1)
         for t in range(sizes.T - 1, -1, -1):
             now = t * step
             if t + 1 < sizes.T:
-                product(
-                    at(D, now + step),
-                    row,
-                    1,
-                    at(weights.W, 0),
-                    row,
-                    at(D, now),
-                    row,
-                    sizes.B,
-                    sizes.m,
-                    row,
-                    True,
-                )
+                after, before = Matrix(at(D, now + step), row, 1), Matrix(at(D, now), row, 1)
+                product(after, W, before, sizes.B, sizes.m, row, add=True)
             for i in range(now, now + step, width):
                 h = load(H, step + i)
                 store(D, i, load(D, i) * (1.0 - h * h))

@@ -5,11 +5,12 @@ takes N vector loads of B, and R numbers of A, each spread over a vector. Every 
 is one chain of fused multiply-adds in the order of k, whatever the tile; so all tile shapes, and
 all processors, give the same bits.
 
-Matrices lie anywhere in contiguous arrays: a pointer (simd.at) says where, strides in elements say
-how; rows of B and C are contiguous and whole vectors.
+Matrices lie anywhere in contiguous arrays; their rows, but for those of A, are whole vectors.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -128,17 +129,23 @@ def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n, add
     return signature, codegen
 
 
+class Matrix(NamedTuple):
+    """A matrix in memory; element (i, j) is i·row + j·column elements behind the first."""
+
+    first: Any  # pointer (simd.at)
+    row: int
+    column: int
+
+
 @jit
-def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns, add):
-    """C[:rows, :columns] = A[:rows, :n] @ B[:n, :columns], or C[:rows, :columns] += … if `add`.
+def product(A, B, C, rows, n, columns, add):
+    """C = A B, or C += A B if `add`; for n ≥ 1 and columns that are whole vectors.
 
-    For n ≥ 1, and columns that are whole vectors.
-
-    A, a_row, a_k   in    pointer; element (r, k) at r·a_row + k·a_k, so Aᵀ needs no copy
-    B, b_k          in    pointer; element (k, j) at k·b_k + j
-    C, c_row        out   pointer; element (r, j) at r·c_row + j
+    A   (rows, n)        in   Matrix; of any strides, so Aᵀ needs no copy
+    B   (n, columns)     in   Matrix whose rows are contiguous
+    C   (rows, columns)  out  Matrix whose rows are contiguous
     """
-    width = lanes_of(C)
+    width = lanes_of(C.first)
     vectors = columns // width
     # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6 and
     # a slow one of 1.
@@ -150,8 +157,22 @@ def product(A, a_row, a_k, B, b_k, C, c_row, rows, n, columns, add):
         r = 0
         for block in range(blocks, 0, -1):
             block_rows = (rows - r) // block if block > 1 else rows - r
-            a, b, c = r * a_row, v * width, r * c_row + v * width
-            tile(block_rows, strip_vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n, add)
+            tile(
+                block_rows,
+                strip_vectors,
+                A.first,
+                r * A.row,
+                A.row,
+                A.column,
+                B.first,
+                v * width,
+                B.row,
+                C.first,
+                r * C.row + v * width,
+                C.row,
+                n,
+                add,
+            )
             r += block_rows
         v += strip_vectors
 
