@@ -29,9 +29,9 @@ def logits(weights, packed, states, sizes):
     H, O = states.H, states.O
     step = sizes.B * H.shape[2]
     row = O.shape[2]
-    A, B = Matrix(at(H, step), H.shape[2], 1), Matrix(at(packed.V, 0), row, 1)
-    C = Matrix(at(O, 0), row, 1)
-    product(A, B, C, sizes.T * sizes.B, sizes.m, row, add=False)
+    h, VT = Matrix(at(H, step), H.shape[2], 1), Matrix(at(packed.V, 0), row, 1)
+    o = Matrix(at(O, 0), row, 1)
+    product(h, VT, o, sizes.T * sizes.B, sizes.m, row, add=False)
 
 
 @jit

@@ -34,7 +34,7 @@ def _forward(weights, packed, states, sizes, codes, first):
         width = lanes_of(H)
         row = H.shape[2]
         step = sizes.B * row
-        W = Matrix(at(packed.W, 0), row, 1)
+        WT = Matrix(at(packed.W, 0), row, 1)
         for t in range(sizes.T):
             now = (t + 1) * step
             for stream in range(sizes.B):
@@ -42,7 +42,7 @@ def _forward(weights, packed, states, sizes, codes, first):
                 for i in range(0, row, width):
                     store(H, now + stream * row + i, load(U, u + i) + load(b, i))
             before, after = Matrix(at(H, now - step), row, 1), Matrix(at(H, now), row, 1)
-            product(before, W, after, sizes.B, sizes.m, row, add=True)
+            product(before, WT, after, sizes.B, sizes.m, row, add=True)
             for i in range(now, now + step, width):
                 store(H, i, tanh(load(H, i)))
 
