@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from fastrnn.errors import FastrnnError
-from fastrnn.output import check_picture, write
+from fastrnn.files import check_picture, write
 
 
 class Shape(NamedTuple):

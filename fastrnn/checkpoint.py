@@ -44,8 +44,8 @@ import numpy as np
 from fastrnn import model
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
+from fastrnn.files import shown
 from fastrnn.model import Parameters, parameter_shapes, per_character
-from fastrnn.output import shown
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
 FORMAT = 1

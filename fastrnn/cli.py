@@ -208,7 +208,7 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
       fastrnn bench --json bench.json --plot bench.png
     """
     from fastrnn import bench
-    from fastrnn.output import check_picture
+    from fastrnn.files import check_picture
 
     if json_path is not None:
         _check_output(json_path)
@@ -246,8 +246,8 @@ def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str 
     from itertools import groupby
 
     from fastrnn.corpus import read_corpus
+    from fastrnn.files import write
     from fastrnn.gradcheck import Check, check_gradients, format_table
-    from fastrnn.output import write
 
     if json_path is not None:
         _check_output(json_path, keep=corpus)
@@ -301,7 +301,7 @@ def _say_compiling() -> None:
 def _check_output(path: str, keep: Sequence[str] = ()) -> None:
     """Find out before long work whether a file can be written, and that none is lost by it."""
     from fastrnn.checkpoint import is_checkpoint
-    from fastrnn.output import shown
+    from fastrnn.files import shown
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)

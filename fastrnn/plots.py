@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn.checkpoint import Checkpoint
-from fastrnn.output import AnyPath, check_picture, write
+from fastrnn.files import AnyPath, check_picture, write
 from fastrnn.streams import chunks_per_epoch
 
 if TYPE_CHECKING:
