@@ -9,9 +9,7 @@
 
 `_layout` is the one description of this, for writing and for reading. Two rules keep files safe:
 
-- The file is sealed. HDF5 leaves its first 512 bytes to the application; ours hold the length and
-  the SHA-256 of the rest. They are checked before HDF5 sees a byte, because HDF5 reads many damaged
-  files without complaint, and hangs or crashes on some.
+- The file is sealed by a checksum, which is verified before HDF5 sees a byte (sealed.py).
 - HDF5 never touches the disk. The file is built in memory, written to a temporary file beside the
   old one and renamed over it, so at every moment the path holds a complete file, and a full disk
   is an ordinary error. (HDF5 itself, out of disk space, takes the whole process down.)
@@ -23,18 +21,14 @@ object exactly as `_layout` describes it: no links to elsewhere, no compression,
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import math
 import os
 import re
-import secrets
-import stat
-import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -46,16 +40,18 @@ from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.files import shown
 from fastrnn.model import Parameters, parameter_shapes, per_character
+from fastrnn.sealed import (
+    AGAIN,
+    MAGIC,
+    USER_BLOCK,
+    mode_of_file,
+    replace_file,
+    require,
+    seal,
+    unseal,
+)
 
-MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
-FORMAT = 1
-USER_BLOCK = 512  # the smallest that HDF5 allows
-MAX_FILE = 2**33  # bytes; far above any model one trains on a CPU
 MAX_JSON = 2**16  # bytes
-
-# Magic, format, size of the user block, size of the file, SHA-256 of all after the user block; then
-# SHA-256 of these fields and zeros up to the end of the block. Future formats keep this header.
-HEADER = struct.Struct("<8sIIQ32s")
 
 
 @dataclass
@@ -141,7 +137,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         If the file cannot be written, or the checkpoint is one that `load` would refuse.
     """
     with _save_errors(path):
-        _replace(os.path.realpath(path), _seal(_build(checkpoint)))
+        replace_file(os.path.realpath(path), seal(_build(checkpoint)))
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
@@ -163,7 +159,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         If the file cannot be read, is none of ours, is damaged, or comes from a newer fastrnn.
     """
     try:
-        return _parse(_unseal(path))
+        return _parse(unseal(path))
     except ValueError as error:
         raise FastrnnError(f"cannot load {shown(path)}: {error}") from error
     except MemoryError as error:
@@ -215,7 +211,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
             "choose another path, or move it away"
         )
     with _save_errors(path):
-        _mode_of_file(target)
+        mode_of_file(target)
         tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
 
 
@@ -249,7 +245,6 @@ def describe(checkpoint: Checkpoint) -> str:
 
 
 _NO_MEMORY = "too little memory; close other programs or use a smaller model"
-_AGAIN = "use a backup or train again"
 _SAVE_MENDS = {
     errno.ENOENT: "create its folder first",
     errno.EISDIR: "name a file",
@@ -278,11 +273,6 @@ def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         mend = _SAVE_MENDS.get(error.errno or 0, "choose another path")
         problem = error.strerror or error
         raise FastrnnError(f"cannot save {shown(path)}: {problem}; {mend}") from error
-
-
-def _require(condition: object, problem: str) -> None:
-    if not condition:
-        raise FastrnnError(problem)
 
 
 # What a checkpoint contains
@@ -329,37 +319,37 @@ def _layout(
 
 
 def _check(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:
-    _require(array.dtype == kind, f"{name} is {array.dtype} instead of {kind}")
-    _require(array.shape == shape, f"{name} has the shape {array.shape} instead of {shape}")
+    require(array.dtype == kind, f"{name} is {array.dtype} instead of {kind}")
+    require(array.shape == shape, f"{name} has the shape {array.shape} instead of {shape}")
     if array.dtype.kind == "f":
-        _require(np.isfinite(array).all(), f"{name} contains NaN or infinity")
+        require(np.isfinite(array).all(), f"{name} contains NaN or infinity")
 
 
 def _validate(checkpoint: Checkpoint) -> None:
     """Check what types and shapes do not tell."""
     vocabulary, corpus, best = checkpoint.vocabulary, checkpoint.corpus, checkpoint.best
     last, history, version = checkpoint.last, checkpoint.history, checkpoint.version
-    _require(vocabulary, "the vocabulary is empty")
+    require(vocabulary, "the vocabulary is empty")
     increasing = list(vocabulary) == sorted(set(vocabulary))
-    _require(increasing, "the vocabulary is not in strictly increasing order")
-    _require(type(version) is str, "version is no text")
-    _require(type(corpus.name) is str, "the name of the corpus is no text")
+    require(increasing, "the vocabulary is not in strictly increasing order")
+    require(type(version) is str, "version is no text")
+    require(type(corpus.name) is str, "the name of the corpus is no text")
     good = type(corpus.length) is int and 0 < corpus.length < 2**63
-    _require(good, "the length of the corpus is no positive number")
+    require(good, "the length of the corpus is no positive number")
     good = type(corpus.sha256) is str and bool(re.fullmatch("[0-9a-f]{64}", corpus.sha256))
-    _require(good, "the SHA-256 of the corpus is not 64 hexadecimal digits")
-    _require(checkpoint.seconds >= 0, "seconds is negative")
+    require(good, "the SHA-256 of the corpus is not 64 hexadecimal digits")
+    require(checkpoint.seconds >= 0, "seconds is negative")
 
-    _require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
-    _require(last.epoch >= 0, "last/epoch is negative")
+    require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
+    require(last.epoch >= 0, "last/epoch is negative")
     step = checkpoint.config.batch * checkpoint.config.seq_length
-    _require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
+    require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
     for name, array in last.memory.items():
-        _require((array >= 0).all(), f"last/memory/{name} is negative")
+        require((array >= 0).all(), f"last/memory/{name} is negative")
     updates = np.asarray(history.update)
-    _require((updates[1:] > updates[:-1]).all(), "history/update is not strictly increasing")
+    require((updates[1:] > updates[:-1]).all(), "history/update is not strictly increasing")
     for update in (*updates[:1], *updates[-1:], *(sample.update for sample in history.samples)):
-        _require(0 <= update <= last.update, "history is not between 0 and last/update")
+        require(0 <= update <= last.update, "history is not between 0 and last/update")
     _validate_generator(last.generator)
 
 
@@ -381,7 +371,7 @@ def _validate_generator(generator: Any) -> None:
         )
     except (TypeError, KeyError, AttributeError):
         good = False
-    _require(good, "last/generator is no state of a PCG64 generator")
+    require(good, "last/generator is no state of a PCG64 generator")
 
 
 # From a checkpoint to HDF5 ...
@@ -410,7 +400,7 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
         L=len(text),
     )
     leaves = dict(_leaves(tree, layout))
-    _require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
+    require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
     arrays = {name: _encode(name, leaves[name], *row) for name, row in layout.items()}
     _validate(checkpoint)
 
@@ -434,7 +424,7 @@ def _leaves(tree: Any, layout: dict[str, Any], path: str = "") -> Iterator[tuple
 def _encode(name: str, value: Any, kind: str, shape: tuple[int, ...]) -> np.ndarray:
     if kind == JSON:
         text = _to_json(value)
-        _require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
+        require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
         return np.asarray(np.bytes_(text))
     if kind == TEXT:  # encoding refuses lone surrogates, which are no characters
         array = np.frombuffer(value.encode("utf-32-le"), kind)
@@ -461,7 +451,7 @@ def _parse(data: bytes) -> Checkpoint:
         raise
     except Exception as error:  # h5py and json know a dozen kinds for the contents of strange files
         problem = " ".join(str(error).split()) or type(error).__name__
-        raise FastrnnError(f"its contents are invalid, {problem}; {_AGAIN}") from error
+        raise FastrnnError(f"its contents are invalid, {problem}; {AGAIN}") from error
 
 
 def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
@@ -488,11 +478,11 @@ def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
             group = group.setdefault(part, {})
         group[tip[-1]] = _read(root, end, name, *row)
     for name, names in members.items():
-        _require(len(_open(root, name)) == len(names), f"/{name} has unknown members")
+        require(len(_open(root, name)) == len(names), f"/{name} has unknown members")
 
     columns = tree["history"]["samples"]
     lengths, text = columns["length"].tolist(), columns["text"]
-    _require(all(n >= 0 for n in lengths) and sum(lengths) == len(text), "samples have gaps")
+    require(all(n >= 0 for n in lengths) and sum(lengths) == len(text), "samples have gaps")
     ends = np.cumsum(columns["length"]).tolist()
     texts = [text[stop - n : stop] for n, stop in zip(lengths, ends, strict=True)]
     rows = (columns["update"].tolist(), columns["smooth_loss"].tolist(), texts)
@@ -510,7 +500,7 @@ def _record(kind: type, values: Any) -> Any:
     """A dataclass from exactly its fields; none may be left to its default."""
     names = [field.name for field in fields(kind)]
     good = isinstance(values, dict) and values.keys() == set(names)
-    _require(good, f"{kind.__name__} has other fields than {', '.join(names)}")
+    require(good, f"{kind.__name__} has other fields than {', '.join(names)}")
     return kind(**values)
 
 
@@ -518,8 +508,8 @@ def _read(root: h5py.h5g.GroupID, end: int, name: str, kind: str, shape: tuple[i
     dataset = _open_dataset(root, end, name)
     stored = dataset.get_type()
     dtype = np.dtype(f"S{stored.get_size()}" if kind == JSON else kind)
-    _require(dataset.shape == shape, f"{name} has the shape {dataset.shape} instead of {shape}")
-    _require(stored.equal(h5py.h5t.py_create(dtype)), f"{name} is not of type {kind}")
+    require(dataset.shape == shape, f"{name} has the shape {dataset.shape} instead of {shape}")
+    require(stored.equal(h5py.h5t.py_create(dtype)), f"{name} is not of type {kind}")
     array = np.empty(shape, dtype)
     if array.size:
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
@@ -532,27 +522,27 @@ def _read(root: h5py.h5g.GroupID, end: int, name: str, kind: str, shape: tuple[i
 
 
 def _from_json(name: str, text: bytes) -> Any:
-    _require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
+    require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
     value = json.loads(text)
     # This single comparison refuses repeated keys, NaN, 1e999 and whatever else one reader of JSON
     # takes differently from another.
-    _require(_to_json(value) == text, f"{name} is not the JSON that fastrnn writes")
+    require(_to_json(value) == text, f"{name} is not the JSON that fastrnn writes")
     return value
 
 
 def _open_dataset(root: h5py.h5g.GroupID, end: int, name: str) -> h5py.h5d.DatasetID:
     """A dataset whose bytes all lie in the file, as they are; its size is therefore harmless."""
     dataset = _open(root, name)
-    _require(isinstance(dataset, h5py.h5d.DatasetID), f"{name} is no dataset")
+    require(isinstance(dataset, h5py.h5d.DatasetID), f"{name} is no dataset")
     storage = dataset.get_create_plist()
     plain = dataset.shape is not None and storage.get_layout() == h5py.h5d.CONTIGUOUS
     plain = plain and storage.get_external_count() == 0 and storage.get_nfilters() == 0
-    _require(plain, f"{name} is not stored contiguously")
+    require(plain, f"{name} is not stored contiguously")
     size = math.prod(dataset.shape) * dataset.get_type().get_size()
     inside = dataset.get_storage_size() == size and (
         size == 0 or dataset.get_offset() + size <= end  # an empty array has no offset
     )
-    _require(inside, f"{name} is not stored completely")
+    require(inside, f"{name} is not stored completely")
     return dataset
 
 
@@ -561,89 +551,8 @@ def _open(root: h5py.h5g.GroupID, name: str) -> Any:
     found = root
     for part in name.encode().split(b"/") if name else ():
         good = isinstance(found, h5py.h5g.GroupID) and found.links.exists(part)
-        _require(good, f"{name} is missing")
-        _require(found.links.get_info(part).type == h5py.h5l.TYPE_HARD, f"{name} is a link")
+        require(good, f"{name} is missing")
+        require(found.links.get_info(part).type == h5py.h5l.TYPE_HARD, f"{name} is a link")
         found = h5py.h5o.open(found, part)
-    _require(h5py.h5a.get_num_attrs(found) == 0, f"/{name} has attributes")
+    require(h5py.h5a.get_num_attrs(found) == 0, f"/{name} has attributes")
     return found
-
-
-# The sealed file on disk
-
-
-def _seal(buffer: io.BytesIO) -> bytes:
-    data = buffer.getvalue()
-    _require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
-    contents = memoryview(data)[USER_BLOCK:]
-    return _header(FORMAT, len(data), hashlib.sha256(contents).digest()) + contents
-
-
-def _header(version: int, size: int, digest: bytes) -> bytes:
-    head = HEADER.pack(MAGIC, version, USER_BLOCK, size, digest)
-    return (head + hashlib.sha256(head).digest()).ljust(USER_BLOCK, b"\0")
-
-
-def _unseal(path: str | os.PathLike[str]) -> bytes:
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    # Opening a named pipe would wait for ever.
-    _require(stat.S_ISREG(mode), "it is no regular file; choose a file that fastrnn saved")
-    with open(path, "rb") as file:
-        header = file.read(USER_BLOCK)
-        _require(header, f"it is empty; {_AGAIN}")
-        foreign = "it is no fastrnn checkpoint; choose a file that fastrnn saved"
-        _require(header.startswith(MAGIC), foreign)
-        actual = os.fstat(file.fileno()).st_size
-        _require(
-            len(header) == USER_BLOCK, f"it is damaged, only {actual} bytes are left; {_AGAIN}"
-        )
-        _, version, _, size, digest = HEADER.unpack_from(header)
-        _require(header == _header(version, size, digest), f"it is damaged in its header; {_AGAIN}")
-        newer = f"it has format {version}, this fastrnn reads format {FORMAT}; upgrade fastrnn"
-        _require(version == FORMAT, newer)
-        wrong = f"it is damaged, it has {actual} bytes instead of {size}; {_AGAIN}"
-        _require(actual == size and USER_BLOCK < size <= MAX_FILE, wrong)
-        file.seek(0)
-        data = file.read(size)
-    good = hashlib.sha256(memoryview(data)[USER_BLOCK:]).digest() == digest
-    _require(good, f"it is damaged, its contents do not match their checksum; {_AGAIN}")
-    return data
-
-
-def _mode_of_file(target: str) -> int | None:
-    """The mode of a file that can be replaced, None if there is none yet."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(mode):
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(code, os.strerror(code))
-    return mode
-
-
-def _replace(target: str, data: bytes) -> None:
-    """Put `data` into the file `target`, in one step that survives a crash of the computer."""
-    mode = _mode_of_file(target)
-    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, stat.S_IMODE(mode))
-        os.replace(temporary, target)
-    except BaseException:  # an interruption, too
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    # Where folders cannot be synced, the new file is in place and complete all the same.
-    with suppress(OSError):
-        folder = os.open(os.path.dirname(target), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fastrnn.checkpoint as checkpoint_module
+import fastrnn.sealed as sealed_module
 from fastrnn.checkpoint import (
     Best,
     Checkpoint,
@@ -748,9 +748,9 @@ def test_folder_that_cannot_be_synced(path, monkeypatch):
 
 def test_too_large(path, monkeypatch):
     size = path.stat().st_size
-    monkeypatch.setattr(checkpoint_module, "MAX_FILE", size)
+    monkeypatch.setattr(sealed_module, "MAX_FILE", size)
     save(path, load(path))
-    monkeypatch.setattr(checkpoint_module, "MAX_FILE", size - 1)
+    monkeypatch.setattr(sealed_module, "MAX_FILE", size - 1)
     assert f"it would have more than {size - 1} bytes" in refusal(save, path, example())
     assert "it is damaged" in refusal(load, path)
 
