@@ -112,7 +112,7 @@ def cli() -> None:
     "--sample-length", type=whole, default=defaults.SAMPLE_LENGTH, help="Characters of a sample."
 )
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings.")
 def train(
     corpus: tuple[str, ...],
     encoding: str,
@@ -129,7 +129,7 @@ def train(
     """Train a network, and keep the model with the lowest smooth loss.
 
     The checkpoint is written at the end, at intervals, and on Ctrl-C; one that is already there is
-    replaced. The defaults are the reference experiment's.
+    replaced, any other file is not. The defaults are the reference experiment's.
 
     \b
     Example:
@@ -305,7 +305,9 @@ def _check_output(path: str, keep: Sequence[str] = ()) -> None:
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
-    if is_checkpoint(path) or target in map(os.path.realpath, keep):
+    kept = [os.path.realpath(one) for one in keep]
+    in_kept_folder = any(target.startswith(one + os.sep) for one in kept)
+    if is_checkpoint(path) or target in kept or (in_kept_folder and os.path.exists(target)):
         problem = "it is a checkpoint or a text in use"
     elif os.path.isdir(target):
         problem = "it is a folder"

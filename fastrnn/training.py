@@ -231,8 +231,8 @@ def train(
         Stop after so many passes over the text, or updates, or at whichever comes first if both are
         given. Without either, 9 epochs.
     path : str or Path, optional
-        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT or
-        SIGTERM stops the training. A checkpoint that is there is replaced, but not by a training
+        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
+        SIGTERM or SIGHUP stops the training. A checkpoint that is there is replaced, but not by a training
         that ends before its first update.
     checkpoint_every : float
         Seconds.
@@ -253,7 +253,7 @@ def train(
         If the text is too short, the checkpoint cannot be written, or the loss is not finite any
         more; in the last case the checkpoint holds the training as it was shortly before.
     KeyboardInterrupt, SystemExit
-        After SIGINT or SIGTERM, with the checkpoint written if there was an update.
+        After SIGINT, or SIGTERM and SIGHUP, with the checkpoint written if there was an update.
     """
     for number in (epochs, updates, sample_every, sample_length):
         if number is not None and (type(number) is not int or number < 0):

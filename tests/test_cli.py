@@ -394,6 +394,8 @@ def test_unusable_targets_are_found_before_training(folder: Path) -> None:
         return error_of(folder, "train", *EXAMPLE, "--updates", str(10**9), "--quiet", *args)
 
     (folder / "thesis.doc").write_text("years of work")
+    (folder / "texts").mkdir()
+    (folder / "texts/b.txt").write_text(TEXT)
     assert error("--ckpt", "thesis.doc") == (
         "cannot save thesis.doc: there is a file that is no checkpoint; "
         "choose another path, or move it away"
@@ -413,7 +415,10 @@ def test_unusable_targets_are_found_before_training(folder: Path) -> None:
     taken = "it is a checkpoint or a text in use; choose another path"
     assert error("--log", "a text.txt") == f"cannot write a text.txt: {taken}"
     assert error("--ckpt", "new.h5", "--log", "./new.h5") == f"cannot write ./new.h5: {taken}"
-    assert (folder / "a text.txt").read_text() == TEXT
+    assert (
+        error("--log", "texts/b.txt", "--corpus", "texts") == f"cannot write texts/b.txt: {taken}"
+    )
+    assert (folder / "a text.txt").read_text() == (folder / "texts/b.txt").read_text() == TEXT
     assert not (folder / "new.h5").exists()
 
 

@@ -1,8 +1,8 @@
 """exp, tanh, log, and 1/√x of whole vectors: the same bits on every processor.
 
 Numba's own call the C library for one element at a time, fifty times slower, and differ from system
-to system. These use only additions, multiplications, fused multiply-adds and bit operations, each
-rounded as IEEE 754 says. The polynomials interpolate at Chebyshev nodes; their coefficients were
+to system. These use only arithmetic that IEEE 754 rounds in one way, fused multiply-adds, and bit
+operations. The polynomials interpolate at Chebyshev nodes; their coefficients were
 computed with 50 digits.
 
 Largest errors, in units in the last place of the result (tests/test_elementwise.py measures them):

@@ -6,7 +6,7 @@ them; only the speed differs.
 
 There are two faces of a vector. In compiled code it is a value: `x = load(H, i)`, `fma(x, y, z)`,
 `x * 0.5 + y`, `store(H, i, x)`, where `i` counts elements from the start of a contiguous array.
-While code is generated it is a `Lanes` object with the same operators, in which elementwise
+While code is generated it is a `Lanes` object with operators of its own, in which elementwise
 functions are written (see elementwise.py); `unary`, `binary` and `ternary` turn such a function
 into one for compiled code.
 """
@@ -30,11 +30,8 @@ INT32 = ir.IntType(32)
 
 def lanes(dtype) -> int:
     """Elements of a vector, for a NumPy or Numba float type."""
-    return (
-        VECTOR_BYTES
-        * 8
-        // (dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize)
-    )
+    bits = dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize
+    return 8 * VECTOR_BYTES // bits
 
 
 def padded(count: int, dtype) -> int:
@@ -296,7 +293,7 @@ def _overload_operator(function: Callable) -> None:
             return named(f"vector_{function.__name__}")(lambda x, y: compiled(x, y))
 
 
-for _operator in (operator.add, operator.sub, operator.mul, operator.truediv):
+for _operator in (operator.add, operator.sub, operator.mul):
     _overload_operator(_operator)
 
 fma = ternary(lambda x, y, z: x.fma(y, z))
