@@ -232,8 +232,8 @@ def train(
         given. Without either, 9 epochs.
     path : str or Path, optional
         Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
-        SIGTERM or SIGHUP stops the training. A checkpoint that is there is replaced, but not by a training
-        that ends before its first update.
+        SIGTERM or SIGHUP stops the training. A checkpoint that is there is replaced, but not by a
+        training that ends before its first update.
     checkpoint_every : float
         Seconds.
     sample_every, sample_length : int
