@@ -56,8 +56,8 @@ class Case:
         self.initial = initial_parameters(config, K)
 
         self.network = n = Network(config, K)
-        inputs = n._weights, n._packed, n._states, n.sizes, codes
-        state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes
+        inputs = n._weights, n._packed, n._states, n.sizes, n._team, codes
+        state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes, n._team
         one = np.dtype(dtype).type(1)
         self.limit_work = 10_000 * benchmark.operations(one)
 

@@ -11,8 +11,15 @@ from fastrnn.kernels import entries
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.entries import Record
 from fastrnn.kernels.rnn import RNNWeights
-from fastrnn.kernels.simd import VECTOR_BYTES, padded
+from fastrnn.kernels.simd import VECTOR_BYTES, padded, row_length
+from fastrnn.kernels.team import Team
 from fastrnn.model import Parameters, parameter_shapes
+from fastrnn.threads import Workers
+
+# What the states of one thread's streams should not exceed: half of a usual second-level cache.
+STATES_BYTES = 2**20
+WEIGHTS_BYTES = 2**20  # what W should not exceed for one thread, likewise
+STREAMS = 12  # of one thread at least, so that the weights are read for several rows at once
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -44,6 +51,8 @@ class Network:
     config : Config
     characters : int
         K, the size of the vocabulary.
+    threads : int
+        How many work together; they do not change the results.
 
     Attributes
     ----------
@@ -54,7 +63,7 @@ class Network:
         View of the hidden state before the next chunk.
     """
 
-    def __init__(self, config: Config, characters: int):
+    def __init__(self, config: Config, characters: int, threads: int = 1):
         self.config = config
         self.dtype = np.dtype(config.dtype)
         self.sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
@@ -62,20 +71,39 @@ class Network:
         (_, self._gradient, self.gradient) = self._allocate_weights()
         (self._memory_flat, self._memory, self.memory) = self._allocate_weights()
         (self._best, _, self.best) = self._allocate_weights()
-        rows, columns = padded(config.hidden, self.dtype), padded(characters, self.dtype)
+        rows, columns = config.hidden, characters
         self._packed = Packed(
-            aligned_zeros((rows, rows), self.dtype), aligned_zeros((rows, columns), self.dtype)
+            aligned_zeros(self._stored(rows, rows), self.dtype),
+            aligned_zeros(self._stored(rows, columns), self.dtype),
         )
-        self._states = self._allocate_states(config.seq_length, config.batch)
-        self._sampling = self._allocate_states(1, 1)
-        self.hidden = self._states.H[0, :, : config.hidden]
+        self._workers = Workers(threads)
+        self._team = Team(self._workers.arrivals, threads, self._parts(threads))
+        self._states = self._allocate_states(self.sizes, self._group(threads), threads)
+        self.hidden = self._states.before[:, : config.hidden]
+        self._alone = Team(np.zeros(1, np.int64), 1, 1)
+        self._sampling = self._allocate_states(self.sizes._replace(T=1, B=1), 1, 1)
+
+    def _parts(self, threads: int) -> int:
+        """Threads that share the columns of the same streams, at the price of a barrier for every
+        time step: few, but so many that there are streams for all, and W fits in their caches."""
+        m, _, _, B = self.sizes
+        size = m * m * self.dtype.itemsize
+        for parts in range(1, threads + 1):
+            if threads % parts == 0 and threads // parts <= B and size // parts <= WEIGHTS_BYTES:
+                return parts
+        return threads
+
+    def _group(self, threads: int) -> int:
+        """How many streams go through the time loops before their gradients are summed."""
+        m, K, T, B = self.sizes
+        size = (T + 1) * (2 * m + K) * self.dtype.itemsize
+        each = max(STREAMS, STATES_BYTES // size)
+        return min(B, each * threads // self._team.parts)
 
     def _allocate_weights(self) -> tuple[np.ndarray, RNNWeights, Parameters]:
         """A flat buffer, the stored weights that are views into it, and their unpadded views."""
         shapes = {
-            name: tuple(
-                padded(size, self.dtype) for size in (shape[::-1] if name == "U" else shape)
-            )
+            name: self._stored(*(shape[::-1] if name == "U" else shape))
             for name, shape in parameter_shapes(self.config, self.sizes.K).items()
         }
         flat = aligned_zeros(sum(math.prod(shape) for shape in shapes.values()), self.dtype)
@@ -85,16 +113,29 @@ class Network:
         )
         return flat, weights, unpadded(self.config, self.sizes.K, weights)
 
-    def _allocate_states(self, T: int, B: int) -> States:
-        rows, columns = padded(self.sizes.m, self.dtype), padded(self.sizes.K, self.dtype)
+    def _stored(self, *shape: int) -> tuple[int, ...]:
+        """The shape of a vector or matrix in memory: whole vectors of rows and columns."""
+        *rows, columns = shape
+        length = row_length if rows else padded
+        return *(padded(count, self.dtype) for count in rows), length(columns, self.dtype)
+
+    def _allocate_states(self, sizes: Sizes, group: int, threads: int) -> States:
+        m, K, T, B = sizes
+
+        def rows(count: int, columns: int) -> np.ndarray:
+            return aligned_zeros((*count, row_length(columns, self.dtype)), self.dtype)
+
         return States(
-            H=aligned_zeros((T + 1, B, rows), self.dtype),
-            D=aligned_zeros((T, B, rows), self.dtype),
-            O=aligned_zeros((T, B, columns), self.dtype),
-            loss=aligned_zeros(padded(T * B, self.dtype), self.dtype),
-            total=aligned_zeros(padded(T * B, self.dtype), self.dtype),
-            occurring=np.zeros(self.sizes.K + 1, np.int64),
-            seen=np.zeros(self.sizes.K, np.bool_),
+            H=rows((group, T + 1), m),
+            D=rows((group, T + 1), m),
+            O=rows((group, T + 1), K),
+            before=rows((B,), m),
+            after=rows((B,), m),
+            loss=aligned_zeros((group, padded(T, self.dtype)), self.dtype),
+            total=aligned_zeros((group, padded(T, self.dtype)), self.dtype),
+            nats=np.zeros(B),
+            occurring=np.zeros((threads, K + 1), np.int64),
+            seen=np.zeros((threads, K), np.bool_),
         )
 
     def pack(self) -> None:
@@ -115,24 +156,22 @@ class Network:
         codes : (T + 1, B) int32 array
             Read from `hidden` on, which stays as it is.
         """
-        return entries.loss(self._weights, self._packed, self._states, self.sizes, codes)
+        inputs = self._weights, self._packed, self._states, self.sizes
+        return entries.loss(*inputs, self._alone, codes)
 
     def loss_and_gradient(self, codes: np.ndarray) -> float:
         """As `loss`; the loss's gradient is left in `gradient`."""
-        arguments = self._weights, self._packed, self._states, self.sizes, codes
-        return entries.loss_and_gradient(*arguments, self._gradient)
+        inputs = self._weights, self._packed, self._states, self.sizes, self._team
+        return self._workers.run(
+            lambda thread: entries.loss_and_gradient(*inputs, thread, codes, self._gradient)
+        )
 
     def update(self) -> None:
         """One AdaGrad step from `gradient`, as `loss_and_gradient` left it."""
-        entries.update(
-            self._weights,
-            self._gradient,
-            self._memory,
-            self._packed,
-            self._states,
-            self.sizes,
-            self.config.learning_rate,
-            self.config.clip,
+        state = self._weights, self._gradient, self._memory, self._packed, self._states
+        eta, clip = self.config.learning_rate, self.config.clip
+        self._workers.run(
+            lambda thread: entries.update(*state, self.sizes, self._team, thread, eta, clip)
         )
 
     def train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
@@ -152,20 +191,11 @@ class Network:
         Record
             The smooth loss now. If `pending`, its lowest is that of `parameters`, not of `best`.
         """
-        return entries.train(
-            self._weights,
-            self._gradient,
-            self._memory,
-            self._packed,
-            self._states,
-            self.sizes,
-            codes,
-            self.config.learning_rate,
-            self.config.clip,
-            self._flat,
-            self._best,
-            record,
-            smooth_losses,
+        state = self._weights, self._gradient, self._memory, self._packed, self._states
+        eta, clip = self.config.learning_rate, self.config.clip
+        rest = codes, eta, clip, self._flat, self._best, record, smooth_losses
+        return self._workers.run(
+            lambda thread: entries.train(*state, self.sizes, self._team, thread, *rest)
         )
 
     def sample(
@@ -195,13 +225,14 @@ class Network:
         if temperature > 0:  # not so small or large that its reciprocal is infinite or zero
             tiny = float(np.finfo(self.dtype).tiny)
             temperature = min(max(temperature, tiny), 1 / tiny)
-        state = self._sampling.H[0, 0, : self.sizes.m]
+        state = self._sampling.before[0, : self.sizes.m]
         state[...] = hidden
         entries.sample(
             self._weights,
             self._packed,
             self._sampling,
             self.sizes._replace(T=1, B=1),
+            self._alone,
             codes,
             len(known),
             float(temperature),
@@ -225,4 +256,4 @@ class Network:
         return all(np.isfinite(array).all() for array in self._trained())
 
     def _trained(self) -> tuple[np.ndarray, ...]:
-        return self._flat, self._memory_flat, self._best, self._states.H[0]
+        return self._flat, self._memory_flat, self._best, self._states.before

@@ -113,9 +113,46 @@ def test_training_is_loss_gradient_and_update_in_turn(dtype):
         smooth = 0.999 * smooth + (1 - 0.999) * other.loss_and_gradient(chunk)
         assert smooth == smooth_losses[i]
         other.update()
-        other.hidden[...] = other._states.H[-1, :, :20]
+        other.hidden[...] = other._states.after[:, :20]
     assert all(np.array_equal(net.parameters[k], other.parameters[k]) for k in NAMES)
     assert np.array_equal(net.hidden, other.hidden)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (100, 80, 7, 1),  # fewer streams than threads
+        (5, 3, 4, 2),  # fewer columns than threads
+        (40, 300, 1, 7),
+        (33, 20, 6, 25),  # three groups of streams
+        (530, 30, 3, 6),  # in float64, W too large for one thread
+    ],
+    ids=str,
+)
+def test_same_bits_with_any_number_of_threads(sizes, dtype, monkeypatch):
+    """And however many streams are taken at a time."""
+    monkeypatch.setattr("fastrnn.network.STATES_BYTES", 1)  # the fewest
+    m, K, T, B = sizes
+    config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
+    parameters, memory, hidden, _ = state(config, K)
+    codes = np.random.default_rng(5).integers(0, K, (9 * T + 1, B)).astype(np.int32)
+    results = {}
+    for threads, streams in ((1, 1000), (1, 3), (2, 12), (3, 2), (4, 12)):
+        monkeypatch.setattr("fastrnn.network.STREAMS", streams)
+        net = Network(config, K, threads)
+        net.set_parameters(parameters)
+        net.hidden[...] = hidden
+        for name in NAMES:
+            net.memory[name][...] = memory[name]
+        smooth_losses = np.empty(8)
+        # The smooth loss rises and falls: the best model is copied on the way.
+        record = net.train(codes[: 8 * T + 1], Record(30.0, 30.0, -1, True), smooth_losses)
+        loss = net.loss_and_gradient(codes[8 * T :])
+        arrays = *net._trained(), smooth_losses, *net.gradient.values()
+        results[threads, streams] = record, loss, [array.tobytes() for array in arrays]
+    first = results.pop((1, 1000))
+    assert all(result == first for result in results.values())
 
 
 def test_carried_state():
@@ -128,8 +165,8 @@ def test_carried_state():
     losses = []
     for t in (0, 4, 8):
         losses.append(parts.loss(codes[t : t + 5]))
-        assert np.array_equal(parts._states.H[1:], net._states.H[t + 1 : t + 5])
-        parts.hidden[...] = parts._states.H[-1, :, :9]
+        assert np.array_equal(parts._states.H[:, 1:], net._states.H[:, t + 1 : t + 5])
+        parts.hidden[...] = parts._states.after[:, :9]
     assert sum(losses) == pytest.approx(total, rel=1e-15)
 
 
@@ -157,7 +194,7 @@ def test_restored_state_is_complete():
     net.train(codes, Record(9.0, 9.0, -1, False), np.empty(9))
     assert not net.is_finite()
     net.restore_state(before)
-    assert net.is_finite() and not net._states.H[0, :, 5:].any()
+    assert net.is_finite() and not net._states.before[:, 5:].any()
     assert net.loss_and_gradient(codes[:5]) > 0 and not net._gradient.W[:, 5:].any()
 
 

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels import cell, gradients, optimizer, output
+from fastrnn.kernels import cell, gradients, optimizer
 from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import fma_function, lanes, spread_element
 from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
@@ -21,27 +21,32 @@ CHAINS = TILE_ROWS * TILE_VECTORS
 
 
 @entry
-def forward(weights, packed, states, sizes, codes, count):
-    """Forward pass and loss of `count` chunks, each from states.H[0]; returns the last loss."""
+def forward(weights, packed, states, sizes, team, codes, count):
+    """Forward pass of `count` chunks, to the loss and the gradient of h_t; returns the last loss."""
     loss = 0.0
     for i in range(count):
-        cell.forward(weights, packed, states, sizes, codes, i * sizes.T)
-        loss = output.cross_entropy(weights, packed, states, sizes, codes, i * sizes.T)
+        loss = gradients.loss(team, 0, weights, packed, states, sizes, codes, i * sizes.T)
     return loss
 
 
 @entry
-def backward(weights, packed, states, sizes, codes, gradient, count):
-    """Gradient of the first chunk, `count` times, after its `forward`."""
+def backward(weights, packed, states, sizes, team, codes, gradient, count):
+    """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams.
+
+    The gradient of h_t is not what `forward` left, but what time loops made of it: as much work.
+    """
     for _ in range(count):
-        gradients.backward(weights, packed, states, sizes, codes, 0, gradient)
+        shard = gradients.shard_of(team, 0, 0, sizes.B)
+        cell.backward(weights, packed, states, sizes, team, shard)
+        gradients.rows_region(team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False)
 
 
 @entry
-def update(weights, gradient, memory, packed, states, sizes, eta, clip, count):
+def update(weights, gradient, memory, packed, states, sizes, team, eta, clip, count):
     """`count` steps of the optimizer with the same gradient."""
+    occurring = states.occurring[0]
     for _ in range(count):
-        optimizer.update(weights, gradient, memory, packed, states.occurring, sizes, eta, clip)
+        optimizer.update(team, 0, weights, gradient, memory, packed, occurring, sizes, eta, clip)
 
 
 def operations(factor) -> int:

@@ -29,23 +29,31 @@ class Packed(NamedTuple):
 
 
 class States(NamedTuple):
-    """All that one update computes on its way, allocated once."""
+    """All that one update computes on its way, allocated once, for G of the B streams at a time.
 
-    H: np.ndarray  # (T + 1, B, m)  hidden states; H[0] is carried from chunk to chunk
-    D: np.ndarray  # (T, B, m)  gradient with respect to h_t, then to the pre-activations
-    O: np.ndarray  # (T, B, K)  logits, then probabilities, then the gradient of the logits
-    loss: np.ndarray  # (T·B,)  cross-entropy of every character, in nats
-    total: np.ndarray  # (T·B,)  the softmax's denominators
-    occurring: np.ndarray  # (K + 1,) int64  how many characters occur in the chunk, then which
-    seen: np.ndarray  # (K,) bool  all False between updates
+    Of the T + 1 rows of a stream, row t belongs to h_t, which is computed from the t-th character.
+    H[:, 0] is the hidden state before the chunk; the rows 0 of D and O are always zero, so that a
+    product over all rows of all streams is the sum over all t of all streams.
+    """
+
+    H: np.ndarray  # (G, T + 1, m)  hidden states
+    D: np.ndarray  # (G, T + 1, m)  gradient with respect to h_t, then to the pre-activations a_t
+    O: np.ndarray  # (G, T + 1, K)  logits, then probabilities, then the gradient of the logits
+    before: np.ndarray  # (B, m)  hidden states before the chunk
+    after: np.ndarray  # (B, m)  hidden states after the chunk
+    loss: np.ndarray  # (G, T)  cross-entropy of every character, in nats
+    total: np.ndarray  # (G, T)  the softmax's denominators
+    nats: np.ndarray  # (B,) float64  the loss of a stream
+    occurring: np.ndarray  # (threads, K + 1) int64  how many characters occur, then which
+    seen: np.ndarray  # (threads, K) bool  whether a character occurs
 
 
-def forward(weights, packed, states, sizes, codes, first):
-    """states.H[1:] from states.H[0] and the characters codes[first : first + T]."""
+def forward(weights, packed, states, sizes, team, shard, codes, first):
+    """states.H and states.after from states.before and the characters codes[first : first + T]."""
     raise NotImplementedError
 
 
-def backward(weights, packed, states, sizes):
+def backward(weights, packed, states, sizes, team, shard):
     """states.D from the gradient with respect to h_t, all other paths but the time loop included,
     to that with respect to the pre-activations."""
     raise NotImplementedError

@@ -1,91 +1,172 @@
-"""Loss and gradient of a chunk, for any cell."""
+"""Loss and gradient of a chunk, for any cell.
+
+The B streams are taken G at a time, so that what was computed for them is still in the cache when
+the gradients are summed. For each group there are two regions that the threads run in parallel:
+
+    streams   each thread runs the time loops of its streams, forward and backward
+    rows      each thread sums its rows of the gradients, over all time steps of all streams
+
+Every element of a gradient is one sum over stream and time, in this order, whatever G and the
+number of threads: there is no buffer for each thread, and nothing to add up at the end.
+"""
 
 from __future__ import annotations
 
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit
-from fastrnn.kernels.output import cross_entropy
-from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store
-from fastrnn.kernels.tiles import Matrix, product
+from fastrnn.kernels.output import cross_entropy, mean_loss, sum_losses
+from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store, whole
+from fastrnn.kernels.team import Shard, barrier, deal
+from fastrnn.kernels.tiles import Matrix, from_column, from_row, product
+
+# Rows of a product over time and stream that are taken at a time: 128 rows of 4 vectors are 32 kB,
+# and stay in the first-level cache while all rows of the gradient take them in.
+BLOCK = 128
 
 
 @jit
-def sum_of_rows(A, rows, row, out):
-    """out (row,) = sum over the first `rows` rows of A, in their order."""
-    width = lanes_of(A)
-    for j in range(0, row, width):
-        total = load(A, j)
-        for r in range(1, rows):
+def shard_of(team, thread, start, count):
+    """A thread's share of the `count` streams from `start` on."""
+    group = thread // team.parts
+    first, last = deal(count, 1, group, team.threads // team.parts)
+    return Shard(first, last, start, thread % team.parts, team.parts)
+
+
+@jit
+def streams_region(team, weights, packed, states, sizes, shard, codes, first):
+    """Forward and backward through time: states.H, O, D and nats of a shard's streams."""
+    cell.forward(weights, packed, states, sizes, team, shard, codes, first)
+    if shard.parts > 1:
+        barrier(team)  # the other columns of h
+    cross_entropy(weights, packed, states, sizes, shard, codes, first)
+    if shard.parts > 1:
+        barrier(team)  # the other time steps
+    cell.backward(weights, packed, states, sizes, team, shard)
+    sum_losses(states, sizes, shard)
+
+
+@jit
+def add_product(A, B, C, rows, n, columns, add):
+    """As tiles.product, for an n that is large, in blocks that stay in the cache."""
+    for k in range(0, n, BLOCK):
+        a, b = from_column(A, k), from_row(B, k)
+        product(a, b, C, rows, min(BLOCK, n - k), columns, add or k > 0)
+
+
+@jit
+def gradient_rows(team, thread, sizes, width):
+    """A thread's rows of W, from first to last - 1, and of V; they are dealt out together."""
+    hidden, characters = whole(sizes.m, width), whole(sizes.K, width)
+    first, last = deal(hidden + characters, width, thread, team.threads)
+    return (
+        min(first, sizes.m),
+        min(last, sizes.m),
+        min(max(first - hidden, 0), sizes.K),
+        min(max(last - hidden, 0), sizes.K),
+    )
+
+
+@jit
+def sum_of_rows(A, first, last, begin, end, out, add):
+    """out[begin:end] = sum over the rows first to last - 1 of A, in their order; += if `add`."""
+    width, row = lanes_of(A), A.shape[2]
+    for j in range(begin, end, width):
+        total = load(out, j) if add else keep_first(load(out, j), 0, 0.0)
+        for r in range(first, last):
             total = total + load(A, r * row + j)
         store(out, j, total)
 
 
 @jit
-def input_gradient(states, sizes, codes, first, dU):
-    """dU = sum of the gradients of the pre-activations, each in the row of its character.
+def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin, end, add):
+    """dU[:, begin:end] = sum of the gradients of the pre-activations, each in the row of its
+    character; += if `add`.
 
     Rows of characters that do not occur are zero. `states.occurring` tells which do, here and in
-    the optimizer; before the call it still tells which did in the chunk before.
+    the optimizer.
 
-    states   in, out  States: D in; occurring in, out
+    states   in, out  States: D in; occurring and seen in, of the last chunk unless `add`, and out
     codes    in       (…, B) int32, characters by time and stream
-    dU       out      (K, m), transposed as RNNWeights.U; in, it is zero but for the chunk before
+    dU       out      (K, m), transposed as RNNWeights.U; in, it is zero but for the last chunk
     """
-    D, occurring, seen = states.D, states.occurring, states.seen
+    D, occurring, seen = states.D, states.occurring[thread], states.seen[thread]
     width = lanes_of(D)
     row = D.shape[2]
-    zeros = keep_first(load(D, 0), 0, 0.0)
-    for i in range(1, occurring[0] + 1):
-        at_row = occurring[i] * row
-        for j in range(at_row, at_row + row, width):
-            store(dU, j, zeros)
-    count = 0
-    for t in range(sizes.T):
-        for stream in range(sizes.B):
-            code = codes[first + t, stream]
-            start = (t * sizes.B + stream) * row
+    if not add:
+        zeros = keep_first(load(D, 0), 0, 0.0)
+        for i in range(1, occurring[0] + 1):
+            seen[occurring[i]] = False
+            at_row = occurring[i] * row
+            for j in range(at_row + begin, at_row + end, width):
+                store(dU, j, zeros)
+        occurring[0] = 0
+    for s in range(count):
+        for t in range(sizes.T):
+            code = codes[first + t, start + s]
             if not seen[code]:
                 seen[code] = True
-                count += 1
-                occurring[count] = code
-            for j in range(0, row, width):
-                store(dU, code * row + j, load(dU, code * row + j) + load(D, start + j))
-    occurring[0] = count
-    for i in range(1, count + 1):
-        seen[occurring[i]] = False
+                occurring[0] += 1
+                occurring[occurring[0]] = code
+            at_row, da = code * row, (s * (sizes.T + 1) + t + 1) * row
+            for j in range(begin, end, width):
+                store(dU, at_row + j, load(dU, at_row + j) + load(D, da + j))
 
 
 @jit
-def backward(weights, packed, states, sizes, codes, first, gradient):
-    """Gradient of the loss, after the forward pass and `cross_entropy`.
+def rows_region(team, thread, states, sizes, start, count, codes, first, gradient, add):
+    """A thread's rows of the gradient of the `count` streams from `start` on; added if `add`.
+
+    Of U, b and c it has columns instead: their rows are sums of few rows of D, or one row.
+    """
+    H, D, O = states.H, states.D, states.O
+    width = lanes_of(H)
+    hidden, output = H.shape[2], O.shape[2]
+    n = count * (sizes.T + 1) - 1  # without the first row, which is zero
+    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, width)
+    if w_first < w_last:
+        daT, h_before = Matrix(at(D, hidden + w_first), 1, hidden), Matrix(at(H, 0), hidden, 1)
+        dW = Matrix(at(gradient.W, w_first * hidden), hidden, 1)
+        add_product(daT, h_before, dW, w_last - w_first, n, whole(sizes.m, width), add)
+    if v_first < v_last:
+        doT, h = Matrix(at(O, output + v_first), 1, output), Matrix(at(H, hidden), hidden, 1)
+        dV = Matrix(at(gradient.V, v_first * hidden), hidden, 1)
+        add_product(doT, h, dV, v_last - v_first, n, whole(sizes.m, width), add)
+    begin, end = deal(sizes.m, width, thread, team.threads)
+    sum_of_rows(D, 1, n + 1, begin, end, gradient.b, add)
+    input_gradient(states, sizes, thread, start, count, codes, first, gradient.U, begin, end, add)
+    begin, end = deal(sizes.K, width, thread, team.threads)
+    sum_of_rows(O, 1, n + 1, begin, end, gradient.c, add)
+
+
+@jit
+def loss(team, thread, weights, packed, states, sizes, codes, first):
+    """Loss of the chunk of codes[first : first + T + 1]; a team of one."""
+    group = states.H.shape[0]
+    for start in range(0, sizes.B, group):
+        shard = shard_of(team, thread, start, min(group, sizes.B - start))
+        cell.forward(weights, packed, states, sizes, team, shard, codes, first)
+        cross_entropy(weights, packed, states, sizes, shard, codes, first)
+        sum_losses(states, sizes, shard)
+    return mean_loss(states, sizes)
+
+
+@jit
+def loss_and_gradient(team, thread, weights, packed, states, sizes, codes, first, gradient):
+    """Loss of the chunk of codes[first : first + T + 1], and a thread's share of its gradient.
 
     weights    in       named tuple of a cell (rnn.RNNWeights)
     packed     in       Packed, of the same weights
-    states     in, out  States: H and O in, D out
+    states     in, out  States: before in; occurring in, out; the rest out
     codes      in       (…, B) int32, characters by time and stream
     gradient   out      like weights
     """
-    H, D, O = states.H, states.D, states.O
-    rows, hidden, output = sizes.T * sizes.B, H.shape[2], O.shape[2]
-    do, V = Matrix(at(O, 0), output, 1), Matrix(at(weights.V, 0), hidden, 1)
-    dh = Matrix(at(D, 0), hidden, 1)
-    product(do, V, dh, rows, sizes.K, hidden, add=False)
-    cell.backward(weights, packed, states, sizes)
-    daT, before = Matrix(at(D, 0), 1, hidden), Matrix(at(H, 0), hidden, 1)
-    dW = Matrix(at(gradient.W, 0), hidden, 1)
-    product(daT, before, dW, sizes.m, rows, hidden, add=False)
-    doT, after = Matrix(at(O, 0), 1, output), Matrix(at(H, sizes.B * hidden), hidden, 1)
-    dV = Matrix(at(gradient.V, 0), hidden, 1)
-    product(doT, after, dV, sizes.K, rows, hidden, add=False)
-    sum_of_rows(D, rows, hidden, gradient.b)
-    sum_of_rows(O, rows, output, gradient.c)
-    input_gradient(states, sizes, codes, first, gradient.U)
-
-
-@jit
-def loss_and_gradient(weights, packed, states, sizes, codes, first, gradient):
-    """Loss of the chunk of codes[first : first + T + 1], and its gradient; see `backward`."""
-    cell.forward(weights, packed, states, sizes, codes, first)
-    loss = cross_entropy(weights, packed, states, sizes, codes, first)
-    backward(weights, packed, states, sizes, codes, first, gradient)
-    return loss
+    group = states.H.shape[0]
+    for start in range(0, sizes.B, group):
+        count = min(group, sizes.B - start)
+        if start > 0:
+            barrier(team)  # all have read the states of the group before
+        shard = shard_of(team, thread, start, count)
+        streams_region(team, weights, packed, states, sizes, shard, codes, first)
+        barrier(team)
+        rows_region(team, thread, states, sizes, start, count, codes, first, gradient, start > 0)
+    return mean_loss(states, sizes)

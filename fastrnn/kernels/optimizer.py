@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from fastrnn.kernels.compile import jit
 from fastrnn.kernels.elementwise import rsqrt
-from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, store
+from fastrnn.kernels.gradients import gradient_rows
+from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, store, whole
+from fastrnn.kernels.team import deal
 from fastrnn.kernels.tiles import transpose
 
 EPSILON = 1e-8  # keeps the first step of an element without gradient finite
 
 
 @jit
-def adagrad(weight, gradient, memory, first, count, eta, clip):
-    """Update `count` elements from `first` on, whole vectors.
+def adagrad(weight, gradient, memory, first, last, eta, clip):
+    """Update the elements from first to last - 1 in whole vectors.
 
     weight, memory   in, out
     gradient         in
     """
-    for i in range(first, first + count, lanes_of(weight)):
+    for i in range(first, last, lanes_of(weight)):
         g = minimum(maximum(load(gradient, i), -clip), clip)
         total = fma(g, g, load(memory, i))
         store(memory, i, total)
@@ -25,18 +27,21 @@ def adagrad(weight, gradient, memory, first, count, eta, clip):
 
 
 @jit
-def update_matrix(weight, gradient, memory, rows, transposed, eta, clip):
-    """Update a matrix and its transposed copy, by blocks of rows that stay in the cache."""
+def update_matrix(weight, gradient, memory, first, last, columns, transposed, eta, clip):
+    """Update rows of a matrix and its transposed copy, by blocks of rows that stay in the cache."""
     width = lanes_of(weight)
-    columns = weight.shape[1]
-    for r in range(0, rows, width):
-        adagrad(weight, gradient, memory, r * columns, min(width, rows - r) * columns, eta, clip)
-        transpose(weight, transposed, r, r + width)
+    row = weight.shape[1]
+    for r in range(first, last, width):
+        end = min(r + width, last)
+        adagrad(weight, gradient, memory, r * row, end * row, eta, clip)
+        transpose(weight, transposed, r, r + width, columns)
 
 
 @jit
-def update(weights, gradient, memory, packed, occurring, sizes, eta, clip):
-    """One AdaGrad step of all weights, and their packed copies.
+def update(team, thread, weights, gradient, memory, packed, occurring, sizes, eta, clip):
+    """A thread's share of one AdaGrad step of all weights, and of their packed copies.
+
+    The shares are those of gradients.rows_region, so each thread updates what it has summed.
 
     weights, memory   in, out  named tuples of a cell
     gradient          in
@@ -44,10 +49,15 @@ def update(weights, gradient, memory, packed, occurring, sizes, eta, clip):
     occurring         in       how many characters occur, then which: only their rows of U have a
                                gradient, and AdaGrad leaves the others as they are
     """
-    row = weights.U.shape[1]
+    width = lanes_of(weights.b)
+    begin, end = deal(sizes.m, width, thread, team.threads)
     for i in range(1, occurring[0] + 1):
-        adagrad(weights.U, gradient.U, memory.U, occurring[i] * row, row, eta, clip)
-    update_matrix(weights.W, gradient.W, memory.W, sizes.m, packed.W, eta, clip)
-    update_matrix(weights.V, gradient.V, memory.V, sizes.K, packed.V, eta, clip)
-    adagrad(weights.b, gradient.b, memory.b, 0, weights.b.size, eta, clip)
-    adagrad(weights.c, gradient.c, memory.c, 0, weights.c.size, eta, clip)
+        at_row = occurring[i] * weights.U.shape[1]
+        adagrad(weights.U, gradient.U, memory.U, at_row + begin, at_row + end, eta, clip)
+    adagrad(weights.b, gradient.b, memory.b, begin, end, eta, clip)
+    begin, end = deal(sizes.K, width, thread, team.threads)
+    adagrad(weights.c, gradient.c, memory.c, begin, end, eta, clip)
+    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, width)
+    columns = whole(sizes.m, width)
+    update_matrix(weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, eta, clip)
+    update_matrix(weights.V, gradient.V, memory.V, v_first, v_last, columns, packed.V, eta, clip)

@@ -10,7 +10,8 @@ from numba.extending import overload
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.elementwise import tanh
-from fastrnn.kernels.simd import at, lanes_of, load, store
+from fastrnn.kernels.simd import at, lanes_of, load, store, whole
+from fastrnn.kernels.team import barrier, deal
 from fastrnn.kernels.tiles import Matrix, product
 
 
@@ -25,48 +26,83 @@ class RNNWeights(NamedTuple):
 
 
 @overload(cell.forward, jit_options=OPTIONS)
-def _forward(weights, packed, states, sizes, codes, first):
+def _forward(weights, packed, states, sizes, team, shard, codes, first):
     if weights.instance_class is not RNNWeights:
         return None
 
-    def forward(weights, packed, states, sizes, codes, first):
+    def forward(weights, packed, states, sizes, team, shard, codes, first):
         H, U, b = states.H, weights.U, weights.b
         width = lanes_of(H)
         row = H.shape[2]
-        step = sizes.B * row
-        WT = Matrix(at(packed.W, 0), row, 1)
-        for t in range(sizes.T):
-            now = (t + 1) * step
-            for stream in range(sizes.B):
-                u = codes[first + t, stream] * row
-                for i in range(0, row, width):
-                    store(H, now + stream * row + i, load(U, u + i) + load(b, i))
-            before, after = Matrix(at(H, now - step), row, 1), Matrix(at(H, now), row, 1)
-            product(before, WT, after, sizes.B, sizes.m, row, add=True)
-            for i in range(now, now + step, width):
-                store(H, i, tanh(load(H, i)))
+        stream = (sizes.T + 1) * row
+        streams = shard.last - shard.first
+        begin, end = deal(sizes.m, width, shard.part, shard.parts)
+        columns = whole(end - begin, width)
+        WT = Matrix(at(packed.W, begin), row, 1)
+        for s in range(shard.first, shard.last):
+            for i in range(begin, end, width):
+                store(H, s * stream + i, load(states.before, (shard.start + s) * row + i))
+        for t in range(1, sizes.T + 1):
+            start = shard.first * stream + t * row
+            for s in range(streams):
+                u = codes[first + t - 1, shard.start + shard.first + s] * row
+                for i in range(begin, end, width):
+                    store(H, start + s * stream + i, load(U, u + i) + load(b, i))
+            if shard.parts > 1:
+                barrier(team)  # the other columns of h_{t-1}
+            h_before = Matrix(at(H, start - row), stream, 1)
+            product(
+                h_before,
+                WT,
+                Matrix(at(H, start + begin), stream, 1),
+                streams,
+                sizes.m,
+                columns,
+                True,
+            )
+            for s in range(streams):
+                for i in range(start + s * stream + begin, start + s * stream + end, width):
+                    store(H, i, tanh(load(H, i)))
+        for s in range(shard.first, shard.last):
+            for i in range(begin, end, width):
+                h = load(H, s * stream + sizes.T * row + i)
+                store(states.after, (shard.start + s) * row + i, h)
 
     return forward
 
 
 @overload(cell.backward, jit_options=OPTIONS)
-def _backward(weights, packed, states, sizes):
+def _backward(weights, packed, states, sizes, team, shard):
     if weights.instance_class is not RNNWeights:
         return None
 
-    def backward(weights, packed, states, sizes):
+    def backward(weights, packed, states, sizes, team, shard):
         H, D = states.H, states.D
         width = lanes_of(H)
         row = H.shape[2]
-        step = sizes.B * row
-        W = Matrix(at(weights.W, 0), row, 1)
-        for t in range(sizes.T - 1, -1, -1):
-            now = t * step
-            if t + 1 < sizes.T:
-                after, before = Matrix(at(D, now + step), row, 1), Matrix(at(D, now), row, 1)
-                product(after, W, before, sizes.B, sizes.m, row, add=True)
-            for i in range(now, now + step, width):
-                h = load(H, step + i)
-                store(D, i, load(D, i) * (1.0 - h * h))
+        stream = (sizes.T + 1) * row
+        streams = shard.last - shard.first
+        begin, end = deal(sizes.m, width, shard.part, shard.parts)
+        columns = whole(end - begin, width)
+        W = Matrix(at(weights.W, begin), row, 1)
+        for t in range(sizes.T, 0, -1):
+            start = shard.first * stream + t * row
+            if t < sizes.T:
+                if shard.parts > 1:
+                    barrier(team)  # the other columns of the gradient by a_{t+1}
+                da_after = Matrix(at(D, start + row), stream, 1)
+                product(
+                    da_after,
+                    W,
+                    Matrix(at(D, start + begin), stream, 1),
+                    streams,
+                    sizes.m,
+                    columns,
+                    True,
+                )
+            for s in range(streams):
+                for i in range(start + s * stream + begin, start + s * stream + end, width):
+                    h = load(H, i)
+                    store(D, i, load(D, i) * (1.0 - h * h))
 
     return backward

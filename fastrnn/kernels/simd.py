@@ -21,7 +21,7 @@ from numba import types
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
-from fastrnn.kernels.compile import named
+from fastrnn.kernels.compile import jit, named
 
 VECTOR_BYTES = 64
 
@@ -37,6 +37,16 @@ def lanes(dtype) -> int:
 def padded(count: int, dtype) -> int:
     """`count` elements rounded up to whole vectors."""
     return -(-count // lanes(dtype)) * lanes(dtype)
+
+
+def row_length(count: int, dtype) -> int:
+    """Elements from one row of a matrix of `count` columns to the next.
+
+    Whole vectors, and from 8 on an odd number of them: rows that are a power of two apart would all
+    compete for the same few places of the cache.
+    """
+    vectors = padded(count, dtype) // lanes(dtype)
+    return (vectors if vectors < 8 else vectors | 1) * lanes(dtype)
 
 
 # --- vectors while code is generated ------------------------------------------------------------
@@ -208,6 +218,12 @@ def lanes_of(typing, array):
     return types.intp(array), codegen
 
 
+@jit
+def whole(count, width):
+    """`count` rounded up to a multiple of `width`."""
+    return -(-count // width) * width
+
+
 @intrinsic
 def at(typing, array, offset):
     """Pointer to element `offset` of a contiguous array of any shape."""
@@ -216,6 +232,16 @@ def at(typing, array, offset):
         return address(context, builder, array, *args)
 
     return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def beyond(typing, pointer, count):
+    """Pointer to the element `count` places behind the one that `pointer` points to."""
+
+    def codegen(context, builder, signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.intp), codegen
 
 
 @intrinsic

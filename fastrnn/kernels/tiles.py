@@ -17,10 +17,18 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.kernels.compile import cpu_features, jit
-from fastrnn.kernels.simd import INT32, at, fma_function, lanes, lanes_of, spread_element
+from fastrnn.kernels.simd import (
+    INT32,
+    at,
+    beyond,
+    fma_function,
+    lanes,
+    lanes_of,
+    spread_element,
+)
 
 INT64 = ir.IntType(64)
-
+BYTES = ir.IntType(8).as_pointer()
 
 # The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16
 # registers of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide
@@ -30,6 +38,13 @@ if "+avx512f" in cpu_features():
     TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 4, 8
 else:
     TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 1, 6
+
+
+# Rows of B that are asked for ahead of their use, in tiles that have the time for it: one of few
+# rows is busy loading. The processor itself does not foresee rows that are far apart. Measured at
+# m = 512 and 1024: up to 20 % faster with 8, less with 4 or 16.
+AHEAD = 8
+AHEAD_ROWS = 4
 
 
 class _Matrix:
@@ -51,6 +66,14 @@ class _Matrix:
 
     def store(self, value: ir.Value, offset: ir.Value, v: int = 0) -> None:
         self.builder.store(value, self._pointer(offset, v), align=self.align)
+
+    def prefetch(self, offset: ir.Value, v: int) -> None:
+        name, function = "llvm.prefetch.p0i8", ir.FunctionType(ir.VoidType(), [BYTES, *[INT32] * 3])
+        prefetch = self.builder.module.globals.get(name)
+        prefetch = prefetch or ir.Function(self.builder.module, function, name)
+        pointer = self.builder.bitcast(self._pointer(offset, v), BYTES)
+        read, into_all_caches, data = INT32(0), INT32(3), INT32(1)
+        self.builder.call(prefetch, [pointer, read, into_all_caches, data])
 
     def load_spread(self, offset: ir.Value) -> ir.Value:
         return spread_element(
@@ -80,6 +103,9 @@ def _emit_tile(builder, R, N, A, a_row, a_k, B, b_k, C, c_row, n, add):
     k = builder.phi(INT64)
     sums = {element: builder.phi(C.vector) for element in elements}
     b_vectors = [B.load(builder.mul(k, b_k), v) for v in range(N)]
+    if R >= AHEAD_ROWS:
+        for v in range(N):
+            B.prefetch(builder.mul(builder.add(k, INT64(AHEAD)), b_k), v)
     after = {}
     for r in range(R):
         a_spread = A.load_spread(builder.add(builder.mul(k, a_k), a_rows[r]))
@@ -135,6 +161,18 @@ class Matrix(NamedTuple):
     first: Any  # pointer (simd.at)
     row: int
     column: int
+
+
+@jit
+def from_row(A, i):
+    """The rows of A from row i on."""
+    return Matrix(beyond(A.first, i * A.row), A.row, A.column)
+
+
+@jit
+def from_column(A, j):
+    """The columns of A from column j on."""
+    return Matrix(beyond(A.first, j * A.column), A.row, A.column)
 
 
 @jit
@@ -211,14 +249,14 @@ def transpose_block(typing, A, a_row, B, b_row):
 
 
 @jit
-def transpose(A, B, first, last):
+def transpose(A, B, first, last, columns):
     """B[:, first:last] = A[first:last].T, for whole vectors of rows and columns.
 
     A   (I, J)  in
     B   (J, I)  out
     """
     width = lanes_of(A)
-    rows, columns = A.shape
+    a_row, b_row = A.shape[1], B.shape[1]
     for i in range(first, last, width):
         for j in range(0, columns, width):
-            transpose_block(at(A, i * columns + j), columns, at(B, j * rows + i), rows)
+            transpose_block(at(A, i * a_row + j), a_row, at(B, j * b_row + i), b_row)
