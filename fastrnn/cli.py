@@ -84,7 +84,8 @@ def cli() -> None:
 @corpus_option
 @encoding_option
 @config_option("hidden", whole, "Hidden units.")
-@config_option("seq-length", whole, "Characters per update.")
+@config_option("seq-length", whole, "Characters per update, in each stream.")
+@config_option("batch", whole, "Cut the text into so many streams that are read in parallel.")
 @config_option("learning-rate", positive, "Of AdaGrad.")
 @config_option("sigma", click.FloatRange(min=0), "Standard deviation of the initial weights.")
 @config_option("clip", positive, "Clip gradients to ± this; inf for no clipping.")
@@ -111,6 +112,11 @@ def cli() -> None:
 @click.option(
     "--sample-length", type=whole, default=defaults.SAMPLE_LENGTH, help="Characters of a sample."
 )
+@click.option(
+    "--threads",
+    type=whole,
+    help="Work with so many; the results are the same.  [default: all physical cores available]",
+)
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings.")
 def train(
@@ -122,6 +128,7 @@ def train(
     ckpt_every: float,
     sample_every: int,
     sample_length: int,
+    threads: int | None,
     log: str | None,
     quiet: bool,
     **config: Any,
@@ -134,7 +141,7 @@ def train(
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
-      fastrnn train --corpus book.txt --hidden 200 --updates 100000
+      fastrnn train --corpus book.txt --hidden 512 --batch 32 --seq-length 50
       cat *.txt | fastrnn train --corpus -
     """
     try:
@@ -162,6 +169,7 @@ def train(
             checkpoint_every=ckpt_every,
             sample_every=sample_every,
             sample_length=sample_length,
+            threads=threads,
             observers=observers,
         )
 

@@ -19,7 +19,8 @@ from fastrnn.threads import Workers
 # What the states of one thread's streams should not exceed: half of a usual second-level cache.
 STATES_BYTES = 2**20
 WEIGHTS_BYTES = 2**20  # what W should not exceed for one thread, likewise
-STREAMS = 12  # of one thread at least, so that the weights are read for several rows at once
+STREAMS = 12  # of one thread at least, so that the weights are read for several rows at once,
+MORE_STREAMS = 48  # and at least so many if W does not fit
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -97,7 +98,8 @@ class Network:
         """How many streams go through the time loops before their gradients are summed."""
         m, K, T, B = self.sizes
         size = (T + 1) * (2 * m + K) * self.dtype.itemsize
-        each = max(STREAMS, STATES_BYTES // size)
+        fits = m * m * self.dtype.itemsize <= WEIGHTS_BYTES * self._team.parts
+        each = max(STREAMS if fits else MORE_STREAMS, STATES_BYTES // size)
         return min(B, each * threads // self._team.parts)
 
     def _allocate_weights(self) -> tuple[np.ndarray, RNNWeights, Parameters]:
@@ -121,16 +123,13 @@ class Network:
 
     def _allocate_states(self, sizes: Sizes, group: int, threads: int) -> States:
         m, K, T, B = sizes
-
-        def rows(count: int, columns: int) -> np.ndarray:
-            return aligned_zeros((*count, row_length(columns, self.dtype)), self.dtype)
-
+        hidden, characters = row_length(m, self.dtype), row_length(K, self.dtype)
         return States(
-            H=rows((group, T + 1), m),
-            D=rows((group, T + 1), m),
-            O=rows((group, T + 1), K),
-            before=rows((B,), m),
-            after=rows((B,), m),
+            H=aligned_zeros((group, T + 1, hidden), self.dtype),
+            D=aligned_zeros((group, T + 1, hidden), self.dtype),
+            O=aligned_zeros((group, T + 1, characters), self.dtype),
+            before=aligned_zeros((B, hidden), self.dtype),
+            after=aligned_zeros((B, hidden), self.dtype),
             loss=aligned_zeros((group, padded(T, self.dtype)), self.dtype),
             total=aligned_zeros((group, padded(T, self.dtype)), self.dtype),
             nats=np.zeros(B),

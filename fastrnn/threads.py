@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -20,7 +21,9 @@ def available_cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's limits."""
     from loky import cpu_count  # here because importing it takes time
 
-    return cpu_count(only_physical_cores=True)
+    with warnings.catch_warnings():  # where it cannot tell physical cores, it counts all and warns
+        warnings.simplefilter("ignore")
+        return cpu_count(only_physical_cores=True)
 
 
 class Workers:

@@ -26,6 +26,7 @@ from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
 from fastrnn.streams import Streams
+from fastrnn.threads import available_cores
 
 SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
@@ -84,12 +85,12 @@ class Trainer:
         Where it was lowest.
     """
 
-    def __init__(self, corpus: Corpus, config: Config):
+    def __init__(self, corpus: Corpus, config: Config, threads: int = 1):
         self.corpus = corpus
         self.config = config
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256)
         self.streams = Streams(corpus.codes, config.batch, config.seq_length)
-        self.network = Network(config, len(corpus.vocabulary))
+        self.network = Network(config, len(corpus.vocabulary), threads)
         self.network.set_parameters(initial_parameters(config, len(corpus.vocabulary)))
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
@@ -217,6 +218,7 @@ def train(
     checkpoint_every: float = CHECKPOINT_EVERY,
     sample_every: int = SAMPLE_EVERY,
     sample_length: int = SAMPLE_LENGTH,
+    threads: int | None = None,
     observers: Sequence[Observer] = (),
 ) -> Checkpoint:
     """Train a network on a text.
@@ -239,6 +241,9 @@ def train(
     sample_every, sample_length : int
         Before the first update and before every `sample_every`-th, synthesize `sample_length`
         characters; 0 switches samples off.
+    threads : int, optional
+        How many work together, which does not change the results. By default one for each physical
+        core that the process may use.
     observers : sequence of Observer
         Are told of progress.
 
@@ -261,10 +266,13 @@ def train(
                 "epochs, updates, sample_every and sample_length must be whole numbers from 0 "
                 f"on, not {number!r}"
             )
+    threads = available_cores() if threads is None else threads
+    if type(threads) is not int or threads < 1:
+        raise FastrnnError(f"threads must be a whole number from 1 on, not {threads!r}")
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.
-    trainer = Trainer(corpus, config or Config())
+    trainer = Trainer(corpus, config or Config(), threads)
     end = _last_update(trainer.streams.chunks, epochs, updates)
     started = saved = time.monotonic()
     size = 1  # updates in a slice

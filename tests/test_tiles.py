@@ -18,7 +18,7 @@ def product(A, row, column, B, C, rows, n, add):
 
 @jit
 def transpose(A, B, first, last):
-    tiles.transpose(A, B, first, last)
+    tiles.transpose(A, B, first, last, A.shape[1])
 
 
 def random(rng, rows, columns, dtype):

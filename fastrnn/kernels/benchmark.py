@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels import cell, gradients, optimizer
+from fastrnn.kernels import cell, gradients, optimizer, output
 from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import fma_function, lanes, spread_element
 from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
@@ -22,7 +22,7 @@ CHAINS = TILE_ROWS * TILE_VECTORS
 
 @entry
 def forward(weights, packed, states, sizes, team, codes, count):
-    """Forward pass of `count` chunks, to the loss and the gradient of h_t; returns the last loss."""
+    """Forward pass of `count` chunks, up to the gradient of the logits; returns the last loss."""
     loss = 0.0
     for i in range(count):
         loss = gradients.loss(team, 0, weights, packed, states, sizes, codes, i * sizes.T)
@@ -31,12 +31,10 @@ def forward(weights, packed, states, sizes, team, codes, count):
 
 @entry
 def backward(weights, packed, states, sizes, team, codes, gradient, count):
-    """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams.
-
-    The gradient of h_t is not what `forward` left, but what time loops made of it: as much work.
-    """
+    """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams."""
+    shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
-        shard = gradients.shard_of(team, 0, 0, sizes.B)
+        output.hidden_gradient(weights, states, sizes, shard)
         cell.backward(weights, packed, states, sizes, team, shard)
         gradients.rows_region(team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit
-from fastrnn.kernels.output import cross_entropy, mean_loss, sum_losses
+from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
 from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store, whole
 from fastrnn.kernels.team import Shard, barrier, deal
 from fastrnn.kernels.tiles import Matrix, from_column, from_row, product
@@ -39,6 +39,7 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
     if shard.parts > 1:
         barrier(team)  # the other columns of h
     cross_entropy(weights, packed, states, sizes, shard, codes, first)
+    hidden_gradient(weights, states, sizes, shard)
     if shard.parts > 1:
         barrier(team)  # the other time steps
     cell.backward(weights, packed, states, sizes, team, shard)

@@ -62,40 +62,56 @@ def softmax_row(O, start, c, K, inverse_temperature):
 
 @jit
 def cross_entropy(weights, packed, states, sizes, shard, codes, first):
-    """Loss of streams whose hidden states are known, and the gradient of their h_t and logits.
+    """Loss of streams whose hidden states are known, and the gradient of their logits.
 
-    The loss of a character is its cross-entropy with the next one, codes[first + t], in nats. The
-    gradients are those of the loss summed over T and averaged over the B streams.
+    The loss of a character is its cross-entropy with the next one, codes[first + t], in nats; the
+    gradient is that of the losses summed over T and averaged over the B streams.
 
     weights, packed   in       of a cell (rnn.RNNWeights), and Packed
-    states            in, out  States: H in; loss, total, O and D out, D by way of the logits alone
+    states            in, out  States: H in; loss, total and O out
     shard             in       whose streams, and whose share of their time steps
     codes             in       (…, B) int32, characters by time and stream
     """
-    O, D, loss, total = states.O, states.D, states.loss, states.total
+    O, loss, total = states.O, states.loss, states.total
     width = lanes_of(O)
-    row, hidden = O.shape[2], D.shape[2]
+    row = O.shape[2]
     per_stream = O.dtype.type(1.0 / sizes.B)
-    V = Matrix(at(weights.V, 0), hidden, 1)
-    # In whole vectors, for the logarithms below.
-    begin, end = deal(sizes.T, width, shard.part, shard.parts)
-    for s in range(shard.first, shard.last if begin < end else shard.first):
-        logits(weights, packed, states, sizes, s, begin + 1, end + 1)
+    begin, end = time_steps(sizes, shard, width)
+    for s in range(shard.first, shard.last):
+        logits(weights, packed, states, sizes, s, begin, end)
         for t in range(begin, end):
-            target = codes[first + t + 1, shard.start + s]
-            logit = O[s, t + 1, target] + weights.c[target]
-            start = (s * (sizes.T + 1) + t + 1) * row
+            target = codes[first + t, shard.start + s]
+            logit = O[s, t, target] + weights.c[target]
+            start = (s * (sizes.T + 1) + t) * row
             denominator, shift = softmax_row(O, start, weights.c, sizes.K, 1.0)
-            total[s, t] = denominator
-            loss[s, t] = shift - logit
+            total[s, t - 1] = denominator
+            loss[s, t - 1] = shift - logit
             scale = per_stream / denominator
             for j in range(start, start + sizes.K, width):
                 store(O, j, load(O, j) * scale)
-            O[s, t + 1, target] -= per_stream
-        for t in range(begin, end, width):
-            i = s * loss.shape[1] + t
+            O[s, t, target] -= per_stream
+        from_first = s * loss.shape[1] - 1
+        for i in range(from_first + begin, from_first + end, width):
             store(loss, i, load(loss, i) + log(load(total, i)))
-        start = s * (sizes.T + 1) + begin + 1
+
+
+@jit
+def time_steps(sizes, shard, width):
+    """A shard's share of the time steps, from begin to end - 1, in whole vectors of losses."""
+    begin, end = deal(sizes.T, width, shard.part, shard.parts)
+    return begin + 1, end + 1
+
+
+@jit
+def hidden_gradient(weights, states, sizes, shard):
+    """states.D from the gradient of the logits in O, by way of the output layer alone."""
+    O, D = states.O, states.D
+    row, hidden = O.shape[2], D.shape[2]
+    width = lanes_of(O)
+    V = Matrix(at(weights.V, 0), hidden, 1)
+    begin, end = time_steps(sizes, shard, width)
+    for s in range(shard.first, shard.last):
+        start = s * (sizes.T + 1) + begin
         do, dh = Matrix(at(O, start * row), row, 1), Matrix(at(D, start * hidden), hidden, 1)
         product(do, V, dh, end - begin, sizes.K, whole(sizes.m, width), False)
 

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from fastrnn.kernels.compile import jit
 
 INT64 = ir.IntType(64)
-SPINS = 4096  # some ten microseconds: longer waits than that are for a thread that does not run
+SPINS = 64  # some ten microseconds: longer waits than that are for a thread that does not run
 
 
 class Team(NamedTuple):

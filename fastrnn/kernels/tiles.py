@@ -97,6 +97,10 @@ def _emit_tile(builder, R, N, A, a_row, a_k, B, b_k, C, c_row, n, add):
     builder.cbranch(add, load, loop)
     builder.position_at_end(load)
     loaded = {(r, v): C.load(c_rows[r], v) for r, v in elements}
+    if R >= AHEAD_ROWS:  # what the tile below this one will load
+        below = builder.mul(c_row, INT64(R))
+        for r, v in elements:
+            C.prefetch(builder.add(c_rows[r], below), v)
     builder.branch(loop)
 
     builder.position_at_end(loop)
@@ -106,6 +110,7 @@ def _emit_tile(builder, R, N, A, a_row, a_k, B, b_k, C, c_row, n, add):
     if R >= AHEAD_ROWS:
         for v in range(N):
             B.prefetch(builder.mul(builder.add(k, INT64(AHEAD)), b_k), v)
+        A.prefetch(builder.mul(builder.add(k, INT64(AHEAD)), a_k), 0)
     after = {}
     for r in range(R):
         a_spread = A.load_spread(builder.add(builder.mul(k, a_k), a_rows[r]))
