@@ -88,7 +88,9 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256)
-        self.streams = Streams(corpus.codes, config.batch, config.seq_length)
+        self.streams = Streams(
+            corpus.codes, config.batch, config.seq_length, len(corpus.vocabulary)
+        )
         self.network = Network(config, len(corpus.vocabulary))
         self.network.set_parameters(initial_parameters(config, len(corpus.vocabulary)))
         # Its own stream of random numbers, so that samples do not change the training.
