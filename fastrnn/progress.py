@@ -21,6 +21,7 @@ from fastrnn.model import describe, per_character
 from fastrnn.training import Trainer
 
 LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
+READING_AFTER = 1.0  # seconds of reading a text before that is shown
 LOG_EVERY = 1.0  # seconds between progress records of the log
 
 
@@ -51,7 +52,7 @@ def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None
             total=total,
             file=sys.stderr if terminal else Lines(sys.stderr),
             mininterval=0.2 if terminal else LINE_EVERY,
-            delay=1.0,
+            delay=READING_AFTER,
             dynamic_ncols=terminal,
             leave=False,
             unit_scale=True,

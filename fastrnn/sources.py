@@ -36,7 +36,13 @@ NAMED_CORPORA = {
 
 DEFAULT_NAME = "Python language reference (pydoc_data.topics)"
 
-PIECE = 1 << 20  # bytes read at a time
+MARKS = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
+"""Byte-order marks of encodings whose byte order they decide."""
+
+PIECE = 1 << 20  # bytes read at a time; at least a byte-order mark
 IN_MEMORY = 1 << 24  # bytes up to which a text is not worth a file in the cache
 
 AnyPath = str | os.PathLike[str]
@@ -48,7 +54,7 @@ class BinaryFileError(FastrnnError):
     """A named source must not be binary, but a file in a folder may."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """Bytes that are one text, with a byte-order mark and an end of their own."""
 
@@ -156,7 +162,7 @@ class Text:
         before = len(self._parts)
         for path in _files(folder):
             try:
-                self._add(repr(str(path)), encoding, partial(_open, str(path)))
+                self._add(repr(path), encoding, partial(_open, path))
             except BinaryFileError:
                 continue
             if self._parts[-1].size == 0:
@@ -226,22 +232,23 @@ def _read(file: IO[bytes], label: str, size: int) -> bytes:
         raise FastrnnError(f"cannot read {label}: {error.strerror}") from error
 
 
-def _files(folder: str) -> list[Path]:
-    """The files of a folder that are not hidden."""
-
-    def fail(error: OSError) -> None:
-        raise FastrnnError(f"cannot read {error.filename!r}: {error.strerror}") from error
-
-    paths: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+def _files(folder: str) -> Iterator[str]:
+    """The paths of all files below a folder that are not hidden, sorted, one name at a time."""
     try:
-        # What is no file is a broken link, a socket or a pipe, which might never end.
-        return sorted(path for path in paths if path.is_file())
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        fail(error)
-        raise
+        raise FastrnnError(f"cannot read {folder!r}: {error.strerror}") from error
+    for entry in sorted(visible, key=lambda entry: entry.name):
+        path = Path(entry.path)
+        try:
+            below, regular = entry.is_dir(follow_symlinks=False), path.is_file()
+        except OSError as error:
+            raise FastrnnError(f"cannot read {str(path)!r}: {error.strerror}") from error
+        if below:
+            yield from _files(str(path))
+        elif regular:  # else a broken link, a socket or a pipe, which might never end
+            yield str(path)
 
 
 def _decode(part: Part, pieces: Iterator[bytes]) -> Iterator[str]:
@@ -282,8 +289,7 @@ def _decode(part: Part, pieces: Iterator[bytes]) -> Iterator[str]:
 def _decoder(encoding: str, start: bytes) -> io.IncrementalNewlineDecoder:
     """A decoder for a text that begins with `start`."""
     name = codecs.lookup(encoding).name
-    marks = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE
-    if name in ("utf-16", "utf-32") and not start.startswith(marks):
+    if name in MARKS and not start.startswith(MARKS[name]):
         # In the machine's order, as `bytes.decode` does; an incremental decoder would refuse it.
         name += "-le" if sys.byteorder == "little" else "-be"
     return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(name)(), translate=True)
