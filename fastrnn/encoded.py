@@ -48,7 +48,8 @@ def folder() -> Path:
 def load(key: bytes) -> tuple[np.memmap, str, str] | None:
     """Codes, characters and SHA-256 of a text, or None if there is no intact file of it."""
     path = folder() / (key.hex() + SUFFIX)
-    with suppress(OSError, struct.error), open(path, "rb") as file:
+    # The name is a string so that the array knows it.
+    with suppress(OSError, struct.error), open(str(path), "rb") as file:
         head = file.read(HEADER.size)
         magic, version, itemsize, characters, length, owner, sha256 = HEADER.unpack(head)
         if (magic, version, owner) != (MAGIC, FORMAT, key):
@@ -59,8 +60,15 @@ def load(key: bytes) -> tuple[np.memmap, str, str] | None:
         points = file.read(4 * characters)
         if file.read(DIGEST) != hashlib.sha256(head + points).digest():
             return None
-        codes = np.memmap(file, f"<u{itemsize}", "r", file.tell(), (length,))
-        os.utime(path)  # it is in use
+        try:
+            codes = np.memmap(file, f"<u{itemsize}", "r", file.tell(), (length,))
+        except OSError as error:
+            raise FastrnnError(
+                f"cannot map {shown(path)} into memory: {error.strerror}; let the process have an "
+                f"address space that is {size / 1e6:,.0f} MB larger (ulimit -v)"
+            ) from error
+        with suppress(OSError):
+            os.utime(path)  # it is in use
         return codes, points.decode("utf-32-le"), sha256.hex()
     return None
 
@@ -79,7 +87,7 @@ def save(key: bytes, characters: str, sha256: str, pieces: Iterable[np.ndarray],
     points = characters.encode("utf-32-le")
     length = itemsize = 0
     try:
-        parent.mkdir(exist_ok=True)
+        parent.mkdir(mode=0o700, exist_ok=True)  # texts may be private
         _tidy(parent)
         # Never through a mapping: where the disk is full, that ends in a crash.
         with open(temporary, "xb") as file:

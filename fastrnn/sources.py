@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -47,7 +47,7 @@ IN_MEMORY = 1 << 24  # bytes up to which a text is not worth a file in the cache
 
 AnyPath = str | os.PathLike[str]
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
-Progress = Callable[[int, "int | None"], None]
+Progress = Callable[[int, int | None], None]
 
 
 class BinaryFileError(FastrnnError):
@@ -193,15 +193,16 @@ class Text:
         """Copy what can be read only once."""
         folder = cache_folder()
         spool = SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115 (closed by the stack)
-        self._stack.enter_context(spool)
+        self._stack.callback(_close, spool)
         size = 0
-        while piece := _read(file, label, PIECE):
-            try:
+        try:
+            while piece := _read(file, label, PIECE):
                 spool.write(piece)
-            except OSError as error:
-                raise cannot_keep(label, folder, error) from error
-            size += len(piece)
-            self._progress(self.size + size, None)
+                size += len(piece)
+                self._progress(self.size + size, None)
+            spool.flush()
+        except OSError as error:
+            raise cannot_keep(label, folder, error) from error
 
         def open() -> AbstractContextManager[IO[bytes]]:
             spool.seek(0)
@@ -223,6 +224,11 @@ def _open(path: str) -> IO[bytes]:
         raise FastrnnError(f"cannot read {path!r}: {error.strerror}") from error
     except ValueError as error:  # a path with a NUL
         raise FastrnnError(f"cannot read {path!r}: {error}") from error
+
+
+def _close(spool: IO[bytes]) -> None:
+    with suppress(OSError):  # writes once more what did not fit on the disk
+        spool.close()
 
 
 def _read(file: IO[bytes], label: str, size: int) -> bytes:

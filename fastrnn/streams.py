@@ -81,10 +81,11 @@ class Streams:
             rows = np.stack([self._file.read(b * stream + start, length) for b in range(B)])
         read = np.ascontiguousarray(rows.T, dtype=np.int32)
         if read.view(np.uint32).max() >= self._characters:  # or negative
-            where = "" if self._file is None else f" in {self._file}"
+            text, mend = "the text", "read it again"
+            if self._file is not None:
+                text, mend = f"the encoded text in {self._file}", "delete that file and start again"
             raise FastrnnError(
-                f"the encoded text{where} is damaged, it has codes that stand for none of its "
-                f"{self._characters} characters; "
-                + ("read it again" if self._file is None else "delete that file and start again")
+                f"{text} is damaged, it has codes that stand for none of its {self._characters} "
+                f"characters; {mend}"
             )
         return read

@@ -134,6 +134,19 @@ def test_codes_outside_the_vocabulary_never_reach_the_kernels(cache, text):
         Streams(corpus.codes, 1, 5, K)
 
 
+def test_too_small_an_address_space(cache, monkeypatch):
+    save_text()
+
+    def refuse(*arguments):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    with pytest.raises(
+        FastrnnError, match=r"^cannot map .*: Cannot allocate memory; let the proce"
+    ):
+        load(KEY)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FastrnnError])
 def test_an_interruption_leaves_nothing(cache, error):
     def interrupted():
@@ -156,9 +169,12 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("source", ["text", "-"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, source):
-    (tmp_path / "text").write_bytes(b"ab" * 1_500_000)
+# The last 1000 bytes of the smaller size wait in a buffer until the file is complete.
+@pytest.mark.parametrize(
+    ("source", "size"), [("text", 2_990_000), ("-", 2_990_000), ("-", 2_501_000)]
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, source, size):
+    (tmp_path / "text").write_bytes(b"ab" * (size // 2))
     with open(tmp_path / "text") as stdin:
         ended = subprocess.run(
             [sys.executable, "-c", FULL, "train", "--corpus", source],

@@ -100,3 +100,29 @@ def test_memory_mapped_codes(tmp_path):
     piece = streams.read(5, 2)
     assert type(piece) is np.ndarray
     assert np.array_equal(piece, Streams(codes, batch=3, seq_length=7, characters=1000).read(5, 2))
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+@pytest.mark.parametrize(("start", "stop", "step"), [(0, 1000, 1), (300, 900, 1), (1, 1000, 3)])
+def test_slices_of_memory_mapped_codes(tmp_path, mode, start, stop, step):
+    codes = np.arange(1000, dtype=np.uint16)
+    np.save(tmp_path / "codes.npy", codes)
+    mapped = np.load(tmp_path / "codes.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[500] = codes[500] = 7  # which is not in the file
+    part = Streams(mapped[100:][start:stop:step], 2, 5, 1000)
+    expected = Streams(codes[100:][start:stop:step], 2, 5, 1000)
+    assert np.array_equal(part.read(0, part.chunks), expected.read(0, part.chunks))
+
+
+@pytest.mark.parametrize("code", [65, 255, 2**32 - 1, -1])
+def test_a_code_outside_the_vocabulary(code):
+    codes = np.zeros(100, np.int64)
+    codes[50] = code
+    streams = Streams(codes, 2, 7, characters=65)
+    streams.read(1, 6)
+    with pytest.raises(FastrnnError) as caught:
+        streams.read(0, 1)
+    assert str(caught.value) == (
+        "the text is damaged, it has codes that stand for none of its 65 characters; read it again"
+    )
