@@ -33,7 +33,7 @@ def kernels(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:
 
 def numpy(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:
     """The same with the NumPy baseline."""
-    streams = Streams(corpus.codes, config.batch, config.seq_length)
+    streams = Streams(corpus.codes, config.batch, config.seq_length, len(corpus.vocabulary))
     parameters = initial_parameters(config, len(corpus.vocabulary))
     memory = {name: np.zeros_like(array) for name, array in parameters.items()}
     smooth, lowest = None, (0, np.inf)

@@ -1,4 +1,4 @@
-"""A folder for files that can be made again: compiled kernels, downloaded corpora."""
+"""A folder for files that can be made again: compiled kernels, downloads, encoded texts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from fastrnn.errors import FastrnnError
+from fastrnn.files import shown
 
 
 def cache_folder() -> Path:
@@ -34,4 +37,13 @@ def is_ours(folder: Path) -> bool:
         return False
     return not hasattr(os, "getuid") or (
         status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )
+
+
+def cannot_keep(what: str, folder: Path, error: OSError, size: int | None = None) -> FastrnnError:
+    """What to raise when `what`, of at most `size` bytes, cannot be written into the folder."""
+    needed = "as much as the text has" if size is None else f"up to {size / 1e6:,.0f} MB"
+    return FastrnnError(
+        f"cannot keep {what} in {shown(folder)}: {error.strerror}; free some space there, it needs "
+        f"{needed}, or set XDG_CACHE_HOME to a folder on a larger disk"
     )

@@ -151,10 +151,11 @@ def train(
 
     from fastrnn.corpus import read_corpus
     from fastrnn.kernels.compile import compilation_notice
-    from fastrnn.progress import JsonLog, Progress, Warnings
+    from fastrnn.progress import JsonLog, Progress, Warnings, reading
     from fastrnn.training import Observer, train
 
-    text = read_corpus(corpus, encoding)
+    with nullcontext() if quiet else reading(corpus) as progress:
+        text = read_corpus(corpus, encoding, progress)
     observers: list[Observer] = [Warnings() if quiet else Progress(path)]
     if log is not None:
         _check_output(log, keep=(path, *corpus))
@@ -256,12 +257,14 @@ def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str 
     from fastrnn.corpus import read_corpus
     from fastrnn.files import write
     from fastrnn.gradcheck import Check, check_gradients, format_table
+    from fastrnn.progress import reading
 
     if json_path is not None:
         _check_output(json_path, keep=corpus)
     checks: list[Check] = []
-    found = check_gradients(read_corpus(corpus, encoding), seed)
-    for _, group in groupby(found, key=lambda check: check.hidden):
+    with reading(corpus) as progress:
+        text = read_corpus(corpus, encoding, progress)
+    for _, group in groupby(check_gradients(text, seed), key=lambda check: check.hidden):
         checks += (rows := list(group))
         click.echo(format_table(rows) + "\n")
     if json_path is not None:

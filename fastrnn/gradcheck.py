@@ -83,7 +83,7 @@ def check_gradients(corpus: Corpus, seed: int = 0) -> Iterator[Check]:
     """
     for hidden, reported in REPORTED.items():
         config = Config(hidden=hidden, seed=seed, dtype="float64")
-        codes = Streams(corpus.codes, 1, config.seq_length).read(0, 1)
+        codes = Streams(corpus.codes, 1, config.seq_length, len(corpus.vocabulary)).read(0, 1)
         parameters = initial_parameters(config, len(corpus.vocabulary))
         network = Network(config, len(corpus.vocabulary))
         network.set_parameters(parameters)

@@ -1,11 +1,14 @@
-"""What a training tells its user: a progress line, samples, a log of JSON lines."""
+"""What a training tells its user: progress lines, samples, a log of JSON lines."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -13,10 +16,12 @@ import click
 from tqdm import tqdm
 
 from fastrnn.checkpoint import Checkpoint, Sample
+from fastrnn.files import shown
 from fastrnn.model import describe, per_character
 from fastrnn.training import Trainer
 
 LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
+READING_AFTER = 1.0  # seconds of reading a text before that is shown
 LOG_EVERY = 1.0  # seconds between progress records of the log
 
 
@@ -32,6 +37,42 @@ class Lines:
 
     def flush(self) -> None:
         self.file.flush()
+
+
+@contextmanager
+def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress line on standard error for `read_corpus`, if that takes longer than a second."""
+    terminal = sys.stderr.isatty()
+    names = [shown(os.path.basename(source) or source) for source in sources]
+    name = names[0] if len(names) == 1 else f"{len(names)} texts"
+
+    def line(total: int | None) -> tqdm:
+        share = "{n_fmt}B read" if total is None else "{percentage:.0f} % encoded, {remaining} left"
+        return tqdm(
+            total=total,
+            file=sys.stderr if terminal else Lines(sys.stderr),
+            mininterval=0.2 if terminal else LINE_EVERY,
+            delay=READING_AFTER,
+            dynamic_ncols=terminal,
+            leave=False,
+            unit_scale=True,
+            desc=name,
+            bar_format="{desc}: " + share,
+        )
+
+    bar = line(None)
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal bar
+        if total != bar.total:
+            bar.close()
+            bar = line(total)
+        bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        bar.close()
 
 
 class Warnings:

@@ -89,9 +89,10 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256)
-        self.streams = Streams(corpus.codes, config.batch, config.seq_length)
-        self.network = Network(config, len(corpus.vocabulary), threads)
-        self.network.set_parameters(initial_parameters(config, len(corpus.vocabulary)))
+        characters = len(corpus.vocabulary)
+        self.streams = Streams(corpus.codes, config.batch, config.seq_length, characters)
+        self.network = Network(config, characters, threads)
+        self.network.set_parameters(initial_parameters(config, characters))
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0

@@ -204,6 +204,29 @@ def test_progress_line_in_a_terminal(folder: Path) -> None:
         os.close(master)
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_progress_while_a_text_is_encoded(folder: Path, quiet: list[str]) -> None:
+    program = (
+        "from fastrnn import cli, progress, sources\n"
+        "progress.READING_AFTER, progress.LINE_EVERY, sources.PIECE = 0, 0, 100\n"
+        "cli.main()"
+    )
+    (folder / "a text").write_text(TEXT[:300])
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "train", "--corpus", "a text", "--updates", "1", *quiet],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0
+    lines = ended.stderr.splitlines()
+    if quiet:
+        assert lines == []
+    else:
+        assert "a text: 300B read" in lines
+        assert any(line.startswith("a text: 50 % encoded, ") for line in lines)
+
+
 def test_progress_lines_in_a_file(folder: Path) -> None:
     program = "from fastrnn import cli, progress; progress.LINE_EVERY = 0.2; cli.main()"
     arguments = ["train", *EXAMPLE, "--updates", "300000", "--sample-every", "100000"]

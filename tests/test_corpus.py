@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastrnn import corpus as corpus_module
+from fastrnn import sources
 from fastrnn.corpus import Vocabulary, read_corpus
 from fastrnn.errors import FastrnnError
 
@@ -358,7 +358,7 @@ def test_reading_a_file_imports_nothing_heavy(write):
         "import sys; from fastrnn.corpus import read_corpus; read_corpus(['a.txt']);"
         "print(sorted({'numba', 'pooch', 'requests', 'pydoc_data'} & set(sys.modules)))"
     )
-    root = str(Path(corpus_module.__file__).parents[1])
+    root = str(Path(sources.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": root}
     output = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
     assert output == "[]\n"
@@ -407,7 +407,7 @@ def server(monkeypatch, tmp_path):
         url=f"http://127.0.0.1:{http.server_port}/hamlet.txt",
         cache=tmp_path / "cache" / "fastrnn",
     )
-    monkeypatch.setitem(corpus_module.NAMED_CORPORA, "hamlet", (server.url, SHA256))
+    monkeypatch.setitem(sources.NAMED_CORPORA, "hamlet", (server.url, SHA256))
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name, appauthor: str(server.cache))
     yield server
     stop()
@@ -481,7 +481,7 @@ def test_without_a_cache_folder_a_temporary_one_is_used(server, tmp_path, monkey
 
 
 def test_shakespeare_is_the_known_one():
-    assert corpus_module.NAMED_CORPORA == {
+    assert sources.NAMED_CORPORA == {
         "shakespeare": (
             "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
             "input.txt",
