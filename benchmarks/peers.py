@@ -178,6 +178,10 @@ def format_tables(rows: Sequence[Row]) -> str:
 # --- measuring ----------------------------------------------------------------------------------
 
 
+class Late(LeftOut):
+    """It may be faster at another shape."""
+
+
 class Child:
     """A process that waits for its turn."""
 
@@ -211,7 +215,7 @@ class Child:
         )
 
     def start(self) -> dict[str, Any]:
-        """Wait until it is ready; raise LeftOut if it never will be."""
+        """Wait until it is ready; raise LeftOut if it cannot run, Late if it takes too long."""
         late = threading.Event()
         timer = threading.Timer(COMPILING, lambda: (late.set(), self.process.kill()))
         timer.start()
@@ -219,7 +223,7 @@ class Child:
             message = self.receive()
         except SystemExit:
             if late.is_set():
-                raise LeftOut(f"was not ready after {COMPILING:g} seconds") from None
+                raise Late(f"was not ready after {COMPILING:g} seconds") from None
             raise
         finally:
             timer.cancel()
@@ -281,6 +285,7 @@ def measure(
     versions: dict[str, str] = {"python": platform.python_version()}
     pools: dict[str, list] = {}
     left_out: dict[str, str] = {}
+    impossible: set[tuple[str, int]] = set()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for i, (shape, dtype) in enumerate(cases):
@@ -289,7 +294,7 @@ def measure(
             with contextlib.ExitStack() as stack:
                 children = []
                 for method, threads in product(methods, sorted({1, cores})):
-                    if method in left_out:
+                    if (method, threads) in impossible:
                         continue
                     state = Path(folder, f"{i}-{method}-{threads}.npz")
                     child = Child(Task(shape, dtype, threads), method, seconds, state)
@@ -297,9 +302,11 @@ def measure(
                     try:
                         ready = child.start()
                     except LeftOut as reason:
-                        log(f"  {child.name} is left out: {reason}")
-                        if "not installed" in str(reason):
-                            left_out[method] = str(reason)
+                        if left_out.get(method) != str(reason):
+                            log(f"  {child.name} is left out: {reason}")
+                        left_out[method] = str(reason)
+                        if not isinstance(reason, Late):
+                            impossible.add((method, threads))
                         continue
                     child.check(*right)
                     versions |= ready["versions"]

@@ -10,6 +10,7 @@ import pytest
 import methods
 import peers
 from methods import Task
+from methods.ours import Baseline, Kernels
 from peers import Row, Shape
 
 TINY = Shape(m=7, K=5, T=3, B=2)
@@ -51,36 +52,49 @@ def fixed_result():
 
 
 def test_from_end_to_end(monkeypatch, tmp_path, capsys):
-    """Of three frameworks one is not installed; variables that slow NumPy down are set."""
+    """Of three frameworks one is not installed."""
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     path = tmp_path / "result.json"
-    options = "--shapes 7,5,3,2 --rounds 2 --seconds 0.001 --methods numpy torch-loop fastrnn"
+    options = "--shapes 7,5,3,2 5,7,2,3 --rounds 2 --seconds 0.001"
+    options += " --methods numpy torch-loop fastrnn"
     peers.main([*options.split(), "--json", str(path)])
     out, err = capsys.readouterr()
     assert "torch-loop at m=7 K=5 T=3 B=2, float32, on 1 thread is left out: torch is not " in err
     assert err.count("torch") == 2  # said once
-    assert "fastrnn on 1 thread over NumPy, 1 batched shapes: " in " ".join(out.split())
+    assert "fastrnn on 1 thread over NumPy, 2 batched shapes: " in " ".join(out.split())
 
     result = json.loads(path.read_text(encoding="utf-8"))
     assert result["command"] == f"python benchmarks/peers.py {options} --json {path}"
-    assert result["left_out"] == {"torch-loop": "torch is not installed"}
+    assert result["left_out"]["torch-loop"] == "torch is not installed"
     assert {"python", "numpy", "fastrnn"} <= set(result["versions"])
     rows = peers.read_rows(result)
     assert {row.method for row in rows} == {"numpy", "fastrnn"}
     for row in rows:
-        assert row.case == (TINY, "float32")
+        assert row.case in ((TINY, "float32"), (Shape(5, 7, 2, 3), "float32"))
         assert len(row.seconds) == 2
         assert min(row.seconds) > 0
         assert 10**7 < row.memory["imported"] <= row.memory["peak"] < 10**10
 
 
+def test_the_process_has_no_variables_that_slow_anything_down(monkeypatch, tmp_path):
+    for name in ("OPENBLAS_CORETYPE", "MKL_VERBOSE", "OMP_NUM_THREADS", "XLA_FLAGS"):
+        monkeypatch.setenv(name, "7")
+    child = f"import json, os; print({peers.MARK!r} + json.dumps(dict(os.environ)))"
+    monkeypatch.setattr(peers, "CHILD", child)
+    process = peers.Child(Task(TINY, "float32", 2), "numpy", 0.1, tmp_path / "a.npz")
+    try:
+        environment = process.start()
+    finally:
+        process.kill()
+    slowing = (*peers.PREFIXES, *peers.PEER_PREFIXES)
+    kept = {name: value for name, value in environment.items() if name.startswith(slowing)}
+    assert kept == {**dict.fromkeys(peers.ONE_THREAD, "2"), "JAX_PLATFORMS": "cpu"}
+
+
 def test_one_update_is_the_same():
     task = Task(TINY, "float64", 1)
     parameters, loss = methods.expected(task)
-    from methods.ours import Kernels
-
     kernels = Kernels(task)
     kernels.reset()
     ours, our_loss = methods.state_and_loss(kernels)
@@ -90,8 +104,6 @@ def test_one_update_is_the_same():
     # Past the end of the text both start it again.
     small = Task(TINY, "float64", 1)
     small.chunks = 2
-    from methods.ours import Baseline
-
     losses = []
     for method in (Kernels(small), Baseline(small)):
         method.reset()
@@ -119,7 +131,7 @@ def test_disagreement_is_an_error(tmp_path, what):
     [
         ("import sys; sys.exit('it is so')", SystemExit, "on 1 thread failed: it is so$"),
         ("import os; os._exit(3)", SystemExit, "exit code 3"),
-        ("import time; time.sleep(60)", methods.LeftOut, "was not ready after 0.1 seconds"),
+        ("import time; time.sleep(60)", peers.Late, "was not ready after 0.1 seconds"),
     ],
 )
 def test_a_process_that_fails(monkeypatch, tmp_path, child, error, reason):
