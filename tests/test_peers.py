@@ -94,13 +94,10 @@ def test_the_process_has_no_variables_that_slow_anything_down(monkeypatch, tmp_p
 
 def test_one_update_is_the_same():
     task = Task(TINY, "float64", 1)
-    parameters, loss = methods.expected(task)
-    kernels = Kernels(task)
-    kernels.reset()
-    ours, our_loss = methods.state_and_loss(kernels)
-    assert our_loss == pytest.approx(loss, rel=1e-12)
-    for name, array in parameters.items():
-        assert ours[name] == pytest.approx(array, rel=1e-9, abs=1e-12)
+    ours, expected = methods.results(Kernels(task)), methods.expected(task)
+    assert list(ours) == list(expected)
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, rel=1e-9, abs=1e-12), name
     # Past the end of the text both start it again.
     small = Task(TINY, "float64", 1)
     small.chunks = 2
@@ -111,19 +108,34 @@ def test_one_update_is_the_same():
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
-@pytest.mark.parametrize("what", ["V", "loss"])
-def test_disagreement_is_an_error(tmp_path, what):
+@pytest.mark.parametrize(("what", "updates"), [("V", 1), ("loss", 1), ("b", 3), ("loss", 3)])
+def test_disagreement_is_an_error(tmp_path, what, updates):
     task = Task(TINY, "float32", 1)
-    parameters, loss = methods.expected(task)
+    right = methods.expected(task)
     child = peers.Child.__new__(peers.Child)
     child.task, child.method, child.state = task, "jax-scan", tmp_path / "a.npz"
-    np.savez(child.state, loss=loss, **parameters)
-    child.check(parameters, loss)
-    wrong = {**parameters, "loss": loss}
-    wrong[what] = wrong[what] * 1.02
-    np.savez(child.state, **wrong)
-    with pytest.raises(SystemExit, match=f"jax-scan at m=7 .* disagree: {what} differs by 2.0e-02"):
-        child.check(parameters, loss)
+    np.savez(child.state, **right)
+    child.check(right)
+    key = f"{what} {updates}"
+    np.savez(child.state, **{**right, key: right[key] * 1.02})
+    message = rf"jax-scan at m=7 .* disagree: {what} differs by 2.0e-02 .* \(updates: {updates}\)"
+    with pytest.raises(SystemExit, match=message):
+        child.check(right)
+
+
+def test_a_forgotten_hidden_state_is_an_error(tmp_path):
+    class Forgetful(Baseline):
+        def train(self, updates):
+            for _ in range(updates):
+                self.h = np.zeros_like(self.h)
+                loss = super().train(1)
+            return loss
+
+    child = peers.Child.__new__(peers.Child)
+    child.task, child.method, child.state = Task(SMALL, "float32", 1), "x", tmp_path / "a.npz"
+    np.savez(child.state, **methods.results(Forgetful(child.task)))
+    with pytest.raises(SystemExit, match=r"disagree: U differs by .* \(updates: 3\)"):
+        child.check(methods.expected(child.task))
 
 
 @pytest.mark.parametrize(

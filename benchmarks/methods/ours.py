@@ -26,11 +26,11 @@ class Baseline:
     def __init__(self, task: Task):
         self.task = task
 
-    def reset(self) -> None:
+    def reset(self, memory: float = 0.0) -> None:
         task = self.task
         self.h = np.zeros((task.B, task.config.hidden), task.dtype)
         self.weights = {name: x.copy() for name, x in task.initial.items()}
-        self.memory = {name: np.zeros_like(x) for name, x in task.initial.items()}
+        self.memory = {name: np.full_like(x, memory) for name, x in task.initial.items()}
         self.i = 0
 
     def train(self, updates: int) -> float:
@@ -65,10 +65,10 @@ class Kernels:
         self.task = task
         self.network = network(task)
 
-    def reset(self) -> None:
+    def reset(self, memory: float = 0.0) -> None:
         self.network.hidden[...] = 0
-        for memory in self.network.memory.values():
-            memory[...] = 0
+        for view in self.network.memory.values():
+            view[...] = memory
         self.network.set_parameters(self.task.initial)
         self.i = 0
 

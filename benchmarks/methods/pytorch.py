@@ -30,8 +30,8 @@ class Text:
         self.initial = {name: torch.from_numpy(x) for name, x in task.initial.items()}
         self.theta = [x.clone() for x in self.initial.values()]
 
-    def reset(self) -> None:
-        self.memory = [torch.zeros_like(x) for x in self.theta]
+    def reset(self, memory: float = 0.0) -> None:
+        self.memory = [torch.full_like(x, memory, requires_grad=False) for x in self.theta]
         self.h = torch.zeros(self.task.B, self.task.config.hidden, dtype=self.theta[0].dtype)
         self.i = 0
         with torch.no_grad():

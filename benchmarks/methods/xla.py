@@ -32,12 +32,12 @@ class Jax:
             partial(many_updates, task, scan if form == "scan" else by_hand), donate_argnums=0
         )
 
-    def reset(self) -> None:
+    def reset(self, memory: float = 0.0) -> None:
         task = self.task
         weights = {name: jnp.array(x) for name, x in task.initial.items()}
-        memory = {name: jnp.zeros_like(x) for name, x in weights.items()}
+        memories = {name: jnp.full_like(x, memory) for name, x in weights.items()}
         h = jnp.zeros((task.B, task.config.hidden), task.dtype)
-        self.state = weights, memory, h, jnp.zeros((), task.dtype)
+        self.state = weights, memories, h, jnp.zeros((), task.dtype)
         self.i = 0
 
     def train(self, updates: int) -> float:
