@@ -95,6 +95,7 @@ def peers(data: dict) -> str:
             cells.append(digits(row.memory["peak"] / 1e6) if row else "")
         lines.append(f"| {' | '.join(cells)} |")
     machine, versions = data["machine"], data["versions"]
+    spread = max(max(row.seconds) / min(row.seconds) for row in rows)
     names = {"fastrnn": "fastrnn", "torch": "PyTorch", "jax": "JAX"}
     names |= {"python": "Python", "numpy": "NumPy", "numba": "Numba"}
     where = (
@@ -104,7 +105,8 @@ def peers(data: dict) -> str:
         f"{machine['system']}; "
         + ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)
         + f". Medians of {data['rounds']} interleaved rounds, `{data['command']}`, "
-        f"{data['date'][:10]}."
+        f"{data['date'][:10]}. The machine's load before was {machine['load']}; the slowest round of "
+        f"a row took up to {digits(spread)} times its fastest."
     )
     return "\n".join([*lines, "", where, "", describe_summary(rows)])
 

@@ -41,6 +41,7 @@ def fixed_result():
             "cores": 2,
             "instructions": "AVX2",
             "system": "Linux x86_64",
+            "load": 0.5,
         },
         "rounds": 3,
         "versions": {"python": "3.12.1", "numpy": "2.0.0", "torch": "2.9.0", "fastrnn": "0.1"},
@@ -209,7 +210,8 @@ MARKDOWN = (
         "Thousands of characters a second, the others in their fastest form and on the better "
         "number of threads; and the most memory that this process held. A Processor (AVX2), 2 "
         "cores, Linux x86_64; fastrnn 0.1, PyTorch 2.9.0, Python 3.12.1, NumPy 2.0.0. Medians of "
-        "3 interleaved rounds, `python benchmarks/peers.py`, 2025-01-02."
+        "3 interleaved rounds, `python benchmarks/peers.py`, 2025-01-02. The machine's load "
+        "before was 0.5; the slowest round of a row took up to 2.00 times its fastest."
         "\n\n"
         "fastrnn on 2 threads over the best of PyTorch and JAX, 2 batched shapes: 1.00× as a "
         "geometric mean, at least 0.250×. fastrnn on 2 threads over NumPy, 2 batched shapes: "
