@@ -105,8 +105,8 @@ def peers(data: dict) -> str:
         f"{machine['system']}; "
         + ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)
         + f". Medians of {data['rounds']} interleaved rounds, `{data['command']}`, "
-        f"{data['date'][:10]}. The machine's load before was {machine['load']}; the slowest round of "
-        f"a row took up to {digits(spread)} times its fastest."
+        f"{data['date'][:10]}. The machine's load before was {machine['load']}; the slowest round "
+        f"of a row took up to {digits(spread)} times its fastest."
     )
     return "\n".join([*lines, "", where, "", describe_summary(rows)])
 

@@ -1,7 +1,8 @@
 """PyTorch: with gradients by autograd in three forms, and by hand.
 
-Lost against these, and left out: products of one-hot vectors outside nn.RNN; torch.optim.Adagrad,
-which also adds its epsilon outside the root.
+torch.optim.Adagrad adds its epsilon outside the root, so the optimizer is by hand. Tried and left
+out: the gradient by hand, compiled with Inductor's C++ wrapper. It halves the time at m = 100 with
+one stream, where JAX takes half of this again, and gains little or nothing with more.
 """
 
 from __future__ import annotations
