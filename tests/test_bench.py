@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_peers import MARKDOWN as PEERS_MARKDOWN
+from test_peers import fixed_result as peers_result
 
+import peers
 from fastrnn import bench, measurement
 from fastrnn.bench import PHASES, Result, Row, Shape
 from fastrnn.errors import FastrnnError
@@ -254,8 +257,10 @@ def readme(tmp_path):
     """How to run the script that makes the README's tables, on a README and results of our own."""
     (tmp_path / "speed").mkdir()
     (tmp_path / "seeds").mkdir()
+    (tmp_path / "peers").mkdir()
     fixed_result().save(tmp_path / "speed" / "a.json")
     (tmp_path / "seeds" / "a.json").write_text(json.dumps(SEEDS))
+    peers.save(peers_result(), tmp_path / "peers" / "a.json")
 
     def run(*arguments):
         table.main([*arguments, "--readme", str(run.path), "--results", str(tmp_path)])
@@ -265,15 +270,19 @@ def readme(tmp_path):
 
 
 def test_the_readme_tables(readme):
-    frame = "Before\n\n<!-- speed -->\n{}\n<!-- /speed -->\n<!-- seeds -->\n{}\n<!-- /seeds -->\n"
-    readme.path.write_text(frame.format("old", "older"), encoding="utf-8")
+    frame = "Before\n" + "".join(
+        f"\n<!-- {name} -->\n{{}}\n<!-- /{name} -->\n" for name in ("speed", "peers", "seeds")
+    )
+    readme.path.write_text(frame.format("old", "older", "oldest"), encoding="utf-8")
     with pytest.raises(SystemExit) as outdated:
         readme("--check")
     assert outdated.value.code == (
         f"the tables of {readme.path} are outdated; run python benchmarks/tables.py"
     )
     readme()
-    assert readme.path.read_text(encoding="utf-8") == frame.format(MARKDOWN, SEEDS_MARKDOWN)
+    assert readme.path.read_text(encoding="utf-8") == frame.format(
+        MARKDOWN, PEERS_MARKDOWN, SEEDS_MARKDOWN
+    )
     readme("--check")
 
 
