@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.bench import MARK, ONE_THREAD, PREFIXES, Shape, digits
+from fastrnn.bench import MARK, ONE_THREAD, PREFIXES, Shape, count_threads, digits
 from fastrnn.files import write
 from fastrnn.measurement import TOLERANCE, describe_machine
 from methods import METHODS, LeftOut, Task, expected
@@ -123,10 +123,6 @@ def summary(rows: Sequence[Row], *others: str, threads: int) -> tuple[float, flo
 
 def all_threads(rows: Sequence[Row]) -> int:
     return max(row.threads for row in rows)
-
-
-def count_threads(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def describe_summary(rows: Sequence[Row]) -> str:

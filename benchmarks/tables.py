@@ -14,12 +14,20 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from fastrnn.bench import PHASES, Result, Row, describe, describe_limits, digits
+from fastrnn.bench import (
+    PHASES,
+    Result,
+    Row,
+    count_threads,
+    describe,
+    describe_limits,
+    digits,
+)
 from peers import (
+    HAND,
     PEERS,
     all_threads,
     by_case,
-    count_threads,
     describe_summary,
     fastest,
     ratio,
@@ -38,11 +46,13 @@ def speed(result: Result) -> str:
     """A table of how many times as fast as NumPy, and a paragraph that says where."""
     cases: dict[tuple, dict[str, Row]] = {}
     for row in result.rows:
-        cases.setdefault((row.shape, row.dtype), {})[row.phase] = row
+        cases.setdefault((row.shape, row.dtype, row.threads), {})[row.phase] = row
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
-    for (shape, dtype), rows in cases.items():
+    for (shape, dtype, threads), rows in cases.items():
         step = rows["step"]
-        cells = [str(shape), dtype, *(f"{digits(rows[phase].ratio)}×" for phase in PHASES)]
+        name = f"{shape}, {count_threads(threads)}" if shape.B > 1 else str(shape)
+        ratios = (f"{digits(rows[phase].ratio)}×" if phase in rows else "" for phase in PHASES)
+        cells = [name, dtype, *ratios]
         cells[-1] = f"**{cells[-1]}**"
         cells += [digits(1e6 * median(times)) for times in (step.baseline, step.ours)]
         cells += [digits(step.characters_per_second), f"{100 * step.share:.0f} %"]
@@ -76,19 +86,20 @@ def peers(data: dict) -> str:
     rows = read_rows(data)
     counts = sorted({1, all_threads(rows)})
     heads = [
-        *("", "", "NumPy", "PyTorch", "JAX"),
+        *("", "", "NumPy", "PyTorch", "JAX", "by hand"),
         *(f"fastrnn, {count_threads(threads)}" for threads in counts),
         *("**over the best peer**", "PyTorch, MB", "JAX, MB", "fastrnn, MB"),
     ]
     lines = [f"| {' | '.join(heads)} |", "|---|---|" + "--:|" * (len(heads) - 2)]
     for case in by_case(rows):
         shape, dtype = case[0].case
-        numpy, torch, jax = (fastest(case, name) for name in ("numpy", "torch", "jax"))
+        others = [fastest(case, name) for name in ("numpy", "torch", "jax", *HAND)]
+        _, torch, jax, _ = others
         ours = [fastest(case, "fastrnn", threads=threads) for threads in counts]
         last = ours[-1] or ours[0]
         times = ratio(case, *PEERS, threads=last.threads) if last else None
         cells = [str(shape), dtype]
-        for row in (numpy, torch, jax, *ours):
+        for row in (*others, *ours):
             cells.append(digits(row.characters_per_second / 1e3) if row else "")
         cells.append(f"**{digits(times)}×**" if times else "")
         for row in (torch, jax, last):
@@ -100,7 +111,8 @@ def peers(data: dict) -> str:
     names |= {"python": "Python", "numpy": "NumPy", "numba": "Numba"}
     where = (
         "Thousands of characters a second, the others in their fastest form and on the better "
-        "number of threads; and the most memory that this process held. "
+        "number of threads; by hand is the better of PyTorch and JAX with the gradient written out "
+        "in their operations. And the most memory that this process held. "
         f"{machine['cpu']} ({machine['instructions']}), {machine['cores']} cores, "
         f"{machine['system']}; "
         + ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)

@@ -43,7 +43,10 @@ class Shape(NamedTuple):
         return " ".join(f"{name}={size}" for name, size in self._asdict().items())
 
 
-SHAPES = (Shape(100, 80, 25, 1), Shape(256, 80, 50, 1), Shape(512, 80, 50, 1))
+SHAPES = (
+    *(Shape(100, 80, 25, 1), Shape(256, 80, 50, 1), Shape(512, 80, 50, 1)),
+    *(Shape(100, 80, 50, 32), Shape(512, 80, 50, 32)),
+)
 PHASES = ("forward", "backward", "update", "step")
 
 
@@ -67,10 +70,11 @@ class Row:
 
     shape: Shape
     dtype: str
-    phase: str  # one of PHASES
+    threads: int  # of ours; the baseline has one
+    phase: str  # one of PHASES; with more than one stream, only the whole step
     ours: list[float]  # seconds
     baseline: list[float]  # seconds
-    limit: list[float]  # operations a second in multiply-adds that touch no memory
+    limit: list[float]  # operations a second of these threads in multiply-adds without memory
 
     @property
     def ratios(self) -> list[float]:
@@ -227,6 +231,10 @@ def _shown(messages: Iterator[dict[str, Any]], progress: bool) -> Iterator[dict[
             yield message
 
 
+def count_threads(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
 def digits(number: float) -> str:
     """Three significant digits of a positive number, without an exponent."""
     rounded = float(f"{number:.2e}")
@@ -240,7 +248,7 @@ def describe(result: Result) -> str:
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     names = {"python": "Python", "numpy": "NumPy", "numba": "Numba", "llvmlite": "llvmlite"}
     return (
-        f"{machine['cpu']} ({machine['instructions']}), {cores}, 1 thread used, "
+        f"{machine['cpu']} ({machine['instructions']}), {cores}, "
         f"{machine['system']}; fastrnn {versions['fastrnn']}, "
         + ", ".join(f"{name} {versions[key]}" for key, name in names.items())
         + f", {blas}"
@@ -251,7 +259,8 @@ def describe_limits(result: Result) -> str:
     """The multiply-add limits, and the time of the first calls."""
     limits: dict[str, float] = {}
     for row in result.rows:
-        limits[row.dtype] = max(limits.get(row.dtype, 0.0), *row.limit)
+        if row.threads == 1:
+            limits[row.dtype] = max(limits.get(row.dtype, 0.0), *row.limit)
     measured = ", ".join(f"{digits(limit / 1e9)} GFLOP/s in {t}" for t, limit in limits.items())
     calls = ", ".join(
         f"{digits(call['seconds'])} s in {dtype} "
@@ -273,11 +282,14 @@ def format_table(result: Result) -> str:
         if row.shape != shape:
             shape = row.shape
             lines += ["", str(shape)]
+        what = f"  {row.dtype} {row.phase}"
+        if shape.B > 1:
+            what = f"  {row.dtype} {count_threads(row.threads)}"
         low, _, high = quantiles(row.ratios, method="inclusive")
         share = "" if row.share is None else f"{100 * row.share:.0f} %"
         lines.append(
             layout.format(
-                f"  {row.dtype} {row.phase}",
+                what,
                 digits(1e6 * median(row.ours)),
                 digits(1e6 * median(row.baseline)),
                 digits(row.ratio) + "×",
@@ -294,7 +306,10 @@ def format_table(result: Result) -> str:
 
 
 def plot(result: Result, path: str | Path) -> None:
-    """Draw the ratios as bars, a panel for each shape; the name ends in .png, .svg or .pdf."""
+    """Draw the ratios as bars, a panel for each shape; the name ends in .png, .svg or .pdf.
+
+    With one stream there are bars for every phase, with several for the whole step by threads.
+    """
     check_picture(path)
     from matplotlib.figure import Figure
 
@@ -303,17 +318,20 @@ def plot(result: Result, path: str | Path) -> None:
     shapes = list(dict.fromkeys(row.shape for row in result.rows))
     dtypes = list(dict.fromkeys(row.dtype for row in result.rows))
     colours = {"float32": "#1f6f8b", "float64": "#e0a458"}
-    figure = Figure(figsize=(1.2 + 3.2 * len(shapes), 3.8), layout="constrained")
+    figure = Figure(figsize=(1.2 + 2.6 * len(shapes), 3.8), layout="constrained")
     panels = figure.subplots(1, len(shapes), sharey=True, squeeze=False)[0]
     width = 0.8 / len(dtypes)
     for shape, panel in zip(shapes, panels, strict=True):
+        names: list[str] = []
         for i, dtype in enumerate(dtypes):
-            ratios = [row.ratio for row in result.rows if (row.shape, row.dtype) == (shape, dtype)]
-            places = [x + (i - (len(dtypes) - 1) / 2) * width for x in range(len(PHASES))]
+            rows = [row for row in result.rows if (row.shape, row.dtype) == (shape, dtype)]
+            names = [row.phase if shape.B == 1 else count_threads(row.threads) for row in rows]
+            ratios = [row.ratio for row in rows]
+            places = [x + (i - (len(dtypes) - 1) / 2) * width for x in range(len(rows))]
             bars = panel.bar(places, ratios, width, label=dtype, color=colours[dtype])
             panel.bar_label(bars, [digits(ratio) for ratio in ratios], padding=2, fontsize=8)
         panel.axhline(1, color="black", linewidth=0.8)
-        panel.set_xticks(range(len(PHASES)), [*PHASES[:-1], "whole step"])
+        panel.set_xticks(range(len(names)), names)
         panel.set_title(str(shape), fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(axis="x", length=0)
@@ -322,5 +340,5 @@ def plot(result: Result, path: str | Path) -> None:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
     )
-    figure.supxlabel(f"{result.machine['cpu']}, one thread; the line at 1 is NumPy", fontsize=8)
+    figure.supxlabel(f"{result.machine['cpu']}; the line at 1 is NumPy on one thread", fontsize=8)
     write_picture(figure, path)

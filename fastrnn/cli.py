@@ -115,7 +115,8 @@ def cli() -> None:
 @click.option(
     "--threads",
     type=whole,
-    help="Work with so many; the results are the same.  [default: all physical cores available]",
+    help="How many work together; the results are the same.  [default: one for each physical core"
+    " available, fewer for a small network]",
 )
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings.")
@@ -303,6 +304,24 @@ def info(checkpoint: str) -> None:
     from fastrnn.checkpoint import describe, load
 
     click.echo(describe(load(checkpoint)))
+
+
+@cli.command()
+def warmup() -> None:
+    """Compile all kernels now, so that no later command has to.
+
+    They are kept in your cache folder until fastrnn, its dependencies or the processor change.
+
+    \b
+    Example:
+      fastrnn warmup
+    """
+    from fastrnn.kernels.compile import kernel_folder
+    from fastrnn.network import compile_all
+
+    click.echo("Compiling the kernels.", err=True)
+    compile_all()
+    click.echo(f"They are in {kernel_folder()}")
 
 
 def _say_compiling() -> None:

@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from fastrnn.kernels import benchmark, entries
 from fastrnn.kernels.entries import Record
 from fastrnn.model import initial_parameters
 from fastrnn.network import Network
+from fastrnn.threads import available_cores
 
 SAMPLE_SECONDS = 0.025  # what one timing lasts
 MINIMUM_ROUNDS = 3
@@ -45,8 +47,9 @@ Work = Callable[[int], Any]  # does its work so many times
 class Case:
     """Kernels and baseline at one shape and dtype, on the same weights and the same text."""
 
-    def __init__(self, shape: Shape, dtype: str):
-        self.shape, self.dtype = shape, dtype
+    def __init__(self, shape: Shape, dtype: str, threads: int = 1):
+        self.shape, self.dtype, self.threads = shape, dtype, threads
+        self.phases = PHASES if shape.B == 1 else PHASES[-1:]
         m, K, T, B = shape
         config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
         eta, clip = config.learning_rate, config.clip
@@ -55,11 +58,11 @@ class Case:
         codes = np.random.default_rng(0).integers(0, K, (CHUNKS * T + 1, B)).astype(np.int32)
         self.initial = initial_parameters(config, K)
 
-        self.network = n = Network(config, K)
+        self.network = n = Network(config, K, threads)
         inputs = n._weights, n._packed, n._states, n.sizes, n._team, codes
         state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes, n._team
         one = np.dtype(dtype).type(1)
-        self.limit_work = 10_000 * benchmark.operations(one)
+        self.limit_work = threads * 10_000 * benchmark.operations(one)
 
         def train(count: int) -> float:
             losses = np.empty(count)
@@ -67,7 +70,9 @@ class Case:
             return losses[0] * 1000  # the smooth loss starts from 0 and takes in a thousandth
 
         self.ours: dict[str, Work] = {
-            "limit": lambda count: benchmark.multiply_adds(one / 2, one, 10_000 * count),
+            "limit": lambda count: n.workers.run(
+                lambda _: benchmark.multiply_adds(one / 2, one, 10_000 * count)
+            ),
             "forward": lambda count: benchmark.forward(*inputs, count),
             "backward": lambda count: benchmark.backward(*inputs, n._gradient, count),
             "update": lambda count: benchmark.update(*state, eta, clip, count),
@@ -101,17 +106,17 @@ class Case:
             "step": repeated(step),
         }
 
-    def reset(self) -> None:
-        """Both sides to the start, so that no timing depends on how many came before."""
+    def reset(self, memory: float = 0.0) -> None:
+        """Both sides to the start, with this number in all of AdaGrad's memory."""
         self.h[...] = self.network.hidden[...] = 0
         for name, x in self.initial.items():
             self.parameters[name][...] = x
-            self.memory[name][...] = self.network.memory[name][...] = 0
+            self.memory[name][...] = self.network.memory[name][...] = memory
         self.network.set_parameters(self.initial)
 
     def check(self) -> None:
         """Raise FastrnnError unless one update from the same state is the same on both sides."""
-        for phases in (("forward", "backward", "update"), ("step",)):
+        for phases in (self.phases[:-1], ("step",)) if len(self.phases) > 1 else (("step",),):
             self.reset()
             loss, *_ = [self.ours[phase](1) for phase in phases]
             last = phases[-1]
@@ -140,8 +145,12 @@ class Case:
             self.counts[work] = min(math.ceil(SAMPLE_SECONDS / total * count), CHUNKS)
 
     def seconds(self, work: Work, count: int) -> float:
-        """How long `work` takes `count` times, from the start."""
-        self.reset()
+        """How long `work` takes `count` times, from the start.
+
+        With a memory, as it is later in a training. Without one AdaGrad's first steps saturate a
+        large network, and its vanishing gradients are subnormal numbers, which are slow.
+        """
+        self.reset(1.0)
         if work is self.ours["backward"]:
             self.ours["forward"](1)  # leaves what backward reads
         start = time.perf_counter()
@@ -156,12 +165,13 @@ class Case:
 def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command: str) -> None:
     """Send bench.run a Result, and on the way there how far it is."""
     machine = describe_machine()  # first, to see the load without ours
+    cores = available_cores()
     first_calls: dict[str, dict[str, Any]] = {}
     cases: list[tuple[Case, list[Row]]] = []
     send(stage="compiling")
     for shape in map(Shape._make, shapes):
-        for dtype in dtypes:
-            case = Case(shape, dtype)
+        for dtype, threads in product(dtypes, sorted({1, cores if shape.B > 1 else 1})):
+            case = Case(shape, dtype, threads)
             train: Any = entries.train.versions[dtype]
             loaded = sum(train.stats.cache_hits.values())
             elapsed = case.seconds(case.ours["step"], 1)
@@ -169,7 +179,8 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
             first_calls.setdefault(dtype, {"seconds": elapsed, "compiled": compiled})
             case.check()
             case.calibrate()
-            cases.append((case, [Row(shape, dtype, phase, [], [], []) for phase in PHASES]))
+            empty = [Row(shape, dtype, threads, phase, [], [], []) for phase in case.phases]
+            cases.append((case, empty))
 
     gc.collect()
     gc.disable()
@@ -220,11 +231,9 @@ def describe_machine() -> dict[str, Any]:
         else:
             lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
             cpu = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    affinity = getattr(os, "sched_getaffinity", None)
     return {
         "cpu": cpu,
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "threads": 1,
+        "cores": available_cores(),
         "instructions": benchmark.instruction_set(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

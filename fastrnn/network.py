@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastrnn.config import Config
+from fastrnn.config import DTYPES, Config
 from fastrnn.kernels import entries
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.entries import Record
@@ -41,6 +41,19 @@ def unpadded(config: Config, characters: int, weights: RNNWeights) -> Parameters
     return views
 
 
+def compile_all() -> None:
+    """Compile every kernel that a network uses, in every dtype, or load it from the cache."""
+    for dtype in DTYPES:
+        network = Network(Config(hidden=1, seq_length=1, dtype=dtype), characters=1)
+        codes = np.zeros((2, 1), np.int32)
+        network.pack()
+        network.loss(codes)
+        network.loss_and_gradient(codes)
+        network.update()
+        network.train(codes, Record(0.0, 0.0, -1, False), np.empty(1))
+        network.sample(network.hidden[0], codes[0], np.empty(1))
+
+
 class Network:
     """Weights, optimizer memory and hidden states of a model, and the operations on them.
 
@@ -62,6 +75,8 @@ class Network:
         with the lowest smooth loss. Writing to `parameters` needs a call of `pack` afterwards.
     hidden : (B, m) array
         View of the hidden state before the next chunk.
+    workers : Workers
+        Its threads.
     """
 
     def __init__(self, config: Config, characters: int, threads: int = 1):
@@ -77,11 +92,11 @@ class Network:
             aligned_zeros(self._stored(rows, rows), self.dtype),
             aligned_zeros(self._stored(rows, columns), self.dtype),
         )
-        self._workers = Workers(threads)
-        self._team = Team(self._workers.arrivals, threads, self._parts(threads))
+        self.workers = Workers(threads)
+        self._team = Team(self.workers.arrivals, threads, self._parts(threads))
         self._states = self._allocate_states(self.sizes, self._group(threads), threads)
         self.hidden = self._states.before[:, : config.hidden]
-        self._alone = Team(self._workers.arrivals, 1, 1)
+        self._alone = Team(self.workers.arrivals, 1, 1)
         self._sampling = self._allocate_states(self.sizes._replace(T=1, B=1), 1, 1)
 
     def _parts(self, threads: int) -> int:
@@ -161,7 +176,7 @@ class Network:
     def loss_and_gradient(self, codes: np.ndarray) -> float:
         """As `loss`; the loss's gradient is left in `gradient`."""
         inputs = self._weights, self._packed, self._states, self.sizes, self._team
-        return self._workers.run(
+        return self.workers.run(
             lambda thread: entries.loss_and_gradient(*inputs, thread, codes, self._gradient)
         )
 
@@ -169,7 +184,7 @@ class Network:
         """One AdaGrad step from `gradient`, as `loss_and_gradient` left it."""
         state = self._weights, self._gradient, self._memory, self._packed, self._states
         eta, clip = self.config.learning_rate, self.config.clip
-        self._workers.run(
+        self.workers.run(
             lambda thread: entries.update(*state, self.sizes, self._team, thread, eta, clip)
         )
 
@@ -193,7 +208,7 @@ class Network:
         state = self._weights, self._gradient, self._memory, self._packed, self._states
         eta, clip = self.config.learning_rate, self.config.clip
         rest = codes, eta, clip, self._flat, self._best, record, smooth_losses
-        return self._workers.run(
+        return self.workers.run(
             lambda thread: entries.train(*state, self.sizes, self._team, thread, *rest)
         )
 

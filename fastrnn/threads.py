@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
 
+ENOUGH = 4_000_000  # multiply-adds for a thread; measured from m = 100 to 512 with few streams
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 
 
@@ -25,6 +27,16 @@ def available_cores() -> int:
     with warnings.catch_warnings():  # where it cannot tell physical cores, it counts all and warns
         warnings.simplefilter("ignore")
         return cpu_count(only_physical_cores=True)
+
+
+def useful_threads(config: Config, characters: int) -> int:
+    """One for each available core, but no more than have enough to do in an update.
+
+    Threads that wait for each other longer than they work are slower together than one of them.
+    """
+    m, K = config.hidden, characters
+    multiply_adds = 3 * config.seq_length * config.batch * m * (m + K)
+    return max(1, min(available_cores(), multiply_adds // ENOUGH))
 
 
 class Workers:

@@ -26,7 +26,7 @@ from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
 from fastrnn.streams import Streams
-from fastrnn.threads import available_cores
+from fastrnn.threads import useful_threads
 
 SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
@@ -244,7 +244,7 @@ def train(
         characters; 0 switches samples off.
     threads : int, optional
         How many work together, which does not change the results. By default one for each physical
-        core that the process may use.
+        core that the process may use, and fewer where there is too little work for so many.
     observers : sequence of Observer
         Are told of progress.
 
@@ -267,13 +267,15 @@ def train(
                 "epochs, updates, sample_every and sample_length must be whole numbers from 0 "
                 f"on, not {number!r}"
             )
-    threads = available_cores() if threads is None else threads
-    if type(threads) is not int or threads < 1:
+    config = config or Config()
+    if threads is None:
+        threads = useful_threads(config, len(corpus.vocabulary))
+    elif type(threads) is not int or threads < 1:
         raise FastrnnError(f"threads must be a whole number from 1 on, not {threads!r}")
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.
-    trainer = Trainer(corpus, config or Config(), threads)
+    trainer = Trainer(corpus, config, threads)
     end = _last_update(trainer.streams.chunks, epochs, updates)
     started = saved = time.monotonic()
     size = 1  # updates in a slice

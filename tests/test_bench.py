@@ -12,9 +12,11 @@ import peers
 from fastrnn import bench, measurement
 from fastrnn.bench import PHASES, Result, Row, Shape
 from fastrnn.errors import FastrnnError
+from fastrnn.threads import available_cores
 
 ROOT = Path(__file__).parent.parent
 TINY = Shape(m=7, K=5, T=3, B=2)
+ONE = TINY._replace(B=1)
 
 
 def load_table_script():
@@ -34,14 +36,15 @@ def fixed_result():
         for phase, ours in zip(PHASES, (5e-6, 1.234e-5, 2e-6, 2e-5), strict=True):
             times = [ours, 2 * ours, 4 * ours]
             baseline = [ratio * t * noise for t, noise in zip(times, (1, 1.1, 0.9), strict=True)]
-            rows.append(Row(Shape(100, 80, 25, 1), dtype, phase, times, baseline, [1e11] * 3))
+            rows.append(Row(Shape(100, 80, 25, 1), dtype, 1, phase, times, baseline, [1e11] * 3))
+    batched = Shape(100, 80, 25, 8), "float32", 2, "step"
+    rows.append(Row(*batched, [4e-5] * 3, [2e-4] * 3, [2e11] * 3))
     return Result(
         command="fastrnn bench",
         date="2025-01-02T03:04:05+00:00",
         machine={
             "cpu": "A Processor",
             "cores": 2,
-            "threads": 1,
             "instructions": "AVX2",
             "system": "Linux x86_64",
             "load": 0.5,
@@ -78,12 +81,13 @@ def measured(tmp_path_factory):
         patch.setenv("OPENBLAS_NUM_THREADS", "7")
         patch.setenv("MKL_VERBOSE", "1")
         patch.setenv("NPY_DISABLE_CPU_FEATURES", "AVX2")
-        return bench.run(seconds=0, shapes=[TINY], dtypes=["float32"], progress=False)
+        return bench.run(seconds=0, shapes=[ONE, TINY], dtypes=["float32"], progress=False)
 
 
 def test_every_phase_is_measured(measured):
-    assert [(row.shape, row.dtype, row.phase) for row in measured.rows] == [
-        (TINY, "float32", phase) for phase in PHASES
+    assert [(row.shape, row.dtype, row.threads, row.phase) for row in measured.rows] == [
+        *((ONE, "float32", 1, phase) for phase in PHASES),
+        *((TINY, "float32", threads, "step") for threads in sorted({1, available_cores()})),
     ]
     for row in measured.rows:
         assert len(row.ours) == len(row.baseline) == len(row.limit) == measurement.MINIMUM_ROUNDS
@@ -92,7 +96,7 @@ def test_every_phase_is_measured(measured):
         assert min(row.limit) > 0
         assert (row.share is None) == (row.phase == "update")
     assert measured.first_calls["float32"]["seconds"] > 0
-    assert measured.machine["threads"] == 1
+    assert measured.machine["cores"] == available_cores()
     assert measured.versions["python"] == sys.version.split()[0]
 
 
@@ -116,17 +120,17 @@ def test_a_result_survives_json(measured, tmp_path):
     [("backward", "gradient", "gradient of V"), ("update", "parameters", "new V")],
 )
 def test_disagreement_is_an_error(phase, kind, what):
-    case = measurement.Case(TINY, "float32")
+    case = measurement.Case(ONE, "float32")
     case.check()
     good = case.ours[phase]
     case.ours[phase] = lambda count: (good(count), getattr(case.network, kind)["V"].__iadd__(0.01))
-    message = rf"^kernels and baseline disagree at m=7 K=5 T=3 B=2, float32: the {what} \(update\) "
+    message = rf"^kernels and baseline disagree at m=7 K=5 T=3 B=1, float32: the {what} \(update\) "
     with pytest.raises(FastrnnError, match=message):
         case.check()
 
 
 def test_backward_is_timed_on_the_first_chunk():
-    case = measurement.Case(TINY, "float64")
+    case = measurement.Case(ONE, "float64")
     case.seconds(case.ours["step"], 5)
     case.seconds(case.ours["backward"], 2)
     for name, gradient in case.gradient.items():
@@ -204,11 +208,14 @@ m=100 K=80 T=25 B=1
   float64 update           4.00        3.52    0.800×       0.760–0.840      6,250,000
   float64 step             40.0        35.2    0.800×       0.760–0.840        625,000         67 %
 
+m=100 K=80 T=25 B=8
+  float32 2 threads        40.0         200     5.00×         5.00–5.00      5,000,000        268 %
+
 Medians of 3 interleaved rounds. Limit of fused multiply-adds on one core: 100 GFLOP/s in float32,
 100 GFLOP/s in float64. First update of a process: 8.25 s in float32 (compiled), 0.250 s in float64
 (from the cache).
-A Processor (AVX2), 2 cores, 1 thread used, Linux x86_64; fastrnn 0.1, Python 3.12.1, NumPy 2.0.0,
-Numba 0.61.0, llvmlite 0.44.0, openblas 0.3.27
+A Processor (AVX2), 2 cores, Linux x86_64; fastrnn 0.1, Python 3.12.1, NumPy 2.0.0, Numba 0.61.0,
+llvmlite 0.44.0, openblas 0.3.27
 """
 
 MARKDOWN = (
@@ -217,10 +224,11 @@ MARKDOWN = (
 |---|---|--:|--:|--:|--:|--:|--:|--:|--:|
 | m=100 K=80 T=25 B=1 | float32 | 20.0× | 20.0× | 20.0× | **20.0×** | 880 | 40.0 | 625,000 | 67 % |
 | m=100 K=80 T=25 B=1 | float64 | 0.800× | 0.800× | 0.800× | **0.800×** | 35.2 | 40.0 | 625,000 | 67 % |
+| m=100 K=80 T=25 B=8, 2 threads | float32 |  |  |  | **5.00×** | 200 | 40.0 | 5,000,000 | 268 % |
 
 """  # noqa: E501
     + (
-        "A Processor (AVX2), 2 cores, 1 thread used, Linux x86_64; fastrnn 0.1, Python 3.12.1, "
+        "A Processor (AVX2), 2 cores, Linux x86_64; fastrnn 0.1, Python 3.12.1, "
         "NumPy 2.0.0, Numba 0.61.0, llvmlite 0.44.0, openblas 0.3.27. Medians of 3 interleaved "
         "rounds, `fastrnn bench`, 2025-01-02. Limit of fused multiply-adds on one core: 100 "
         "GFLOP/s in float32, 100 GFLOP/s in float64. First update of a process: 8.25 s in float32"
