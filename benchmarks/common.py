@@ -10,7 +10,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,16 +100,6 @@ def interleaved(works: Mapping[Key, Timed], rounds: int) -> dict[Key, list[float
         return times
     finally:
         gc.enable()
-
-
-def peak_memory() -> int:
-    """Bytes of memory that this process has held at most."""
-    with suppress(OSError), open("/proc/self/status", encoding="ascii") as lines:
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from typing import Any
 
 import numpy as np
 
-from common import RESULTS, Steps, Timed, interleaved, load, log, origin, peak_memory, save
+from common import RESULTS, Steps, Timed, interleaved, load, log, origin, save
 from fastrnn import bench
 from fastrnn.bench import MARK, Shape, digits
 from fastrnn.config import Config
@@ -52,6 +52,7 @@ from fastrnn.network import aligned_zeros
 from fastrnn.plots import BLUE, GREY, RED, write_picture
 from fastrnn.threads import Workers, available_cores
 from fastrnn.training import Trainer
+from methods import peak_memory
 
 DOCS = Path(__file__).parent.parent / "docs"
 DTYPE = np.dtype("float32")

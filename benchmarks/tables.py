@@ -18,6 +18,16 @@ from statistics import median
 import profiling
 from common import describe_origin
 from fastrnn.bench import PHASES, Result, Row, Shape, describe, describe_limits, digits
+from peers import (
+    PEERS,
+    all_threads,
+    by_case,
+    count_threads,
+    describe_summary,
+    fastest,
+    ratio,
+    read_rows,
+)
 
 HERE = Path(__file__).parent
 
@@ -62,6 +72,46 @@ def seeds(data: dict) -> str:
         every = ", ".join(f"{loss:.2f}" for loss in losses)
         lines.append(f"| {row['method']} | {row['dtype']} | {median(losses):.2f} | {every} |")
     return "\n".join(lines)
+
+
+def peers(data: dict) -> str:
+    """A table of characters a second and of memory, and paragraphs that say where."""
+    rows = read_rows(data)
+    counts = sorted({1, all_threads(rows)})
+    heads = [
+        *("", "", "NumPy", "PyTorch", "JAX"),
+        *(f"fastrnn, {count_threads(threads)}" for threads in counts),
+        *("**over the best peer**", "PyTorch, MB", "JAX, MB", "fastrnn, MB"),
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "--:|" * (len(heads) - 2)]
+    for case in by_case(rows):
+        shape, dtype = case[0].case
+        numpy, torch, jax = (fastest(case, name) for name in ("numpy", "torch", "jax"))
+        ours = [fastest(case, "fastrnn", threads=threads) for threads in counts]
+        last = ours[-1] or ours[0]
+        times = ratio(case, *PEERS, threads=last.threads) if last else None
+        cells = [str(shape), dtype]
+        for row in (numpy, torch, jax, *ours):
+            cells.append(digits(row.characters_per_second / 1e3) if row else "")
+        cells.append(f"**{digits(times)}×**" if times else "")
+        for row in (torch, jax, last):
+            cells.append(digits(row.memory["peak"] / 1e6) if row else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    machine, versions = data["machine"], data["versions"]
+    spread = max(max(row.seconds) / min(row.seconds) for row in rows)
+    names = {"fastrnn": "fastrnn", "torch": "PyTorch", "jax": "JAX"}
+    names |= {"python": "Python", "numpy": "NumPy", "numba": "Numba"}
+    where = (
+        "Thousands of characters a second, the others in their fastest form and on the better "
+        "number of threads; and the most memory that this process held. "
+        f"{machine['cpu']} ({machine['instructions']}), {machine['cores']} cores, "
+        f"{machine['system']}; "
+        + ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)
+        + f". Medians of {data['rounds']} interleaved rounds, `{data['command']}`, "
+        f"{data['date'][:10]}. The machine's load before was {machine['load']}; the slowest round "
+        f"of a row took up to {digits(spread)} times its fastest."
+    )
+    return "\n".join([*lines, "", where, "", describe_summary(rows)])
 
 
 def profile(data: dict) -> str:
@@ -115,7 +165,11 @@ def learning_rates(data: dict) -> str:
 # By page: names of the markers and of the folders in results, and what makes a table of a file
 # there.
 TABLES = {
-    "README.md": {"speed": lambda data: speed(Result.from_json(data)), "seeds": seeds},
+    "README.md": {
+        "speed": lambda data: speed(Result.from_json(data)),
+        "peers": peers,
+        "seeds": seeds,
+    },
     "docs/performance.md": {"profile": profile, "learning_rates": learning_rates},
 }
 

@@ -238,7 +238,7 @@ def describe_blas() -> dict[str, str]:
         built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         blas = {key: str(built[key]) for key in ("name", "version") if key in built}
     with contextlib.suppress(ImportError):
-        from threadpoolctl import threadpool_info  # type: ignore[import-not-found]
+        from threadpoolctl import threadpool_info
 
         for pool in threadpool_info():
             if pool["user_api"] == "blas":

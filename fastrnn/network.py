@@ -81,7 +81,7 @@ class Network:
         self._team = Team(self._workers.arrivals, threads, self._parts(threads))
         self._states = self._allocate_states(self.sizes, self._group(threads), threads)
         self.hidden = self._states.before[:, : config.hidden]
-        self._alone = Team(np.zeros(1, np.int64), 1, 1)
+        self._alone = Team(self._workers.arrivals, 1, 1)
         self._sampling = self._allocate_states(self.sizes._replace(T=1, B=1), 1, 1)
 
     def _parts(self, threads: int) -> int:

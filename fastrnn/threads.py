@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn.errors import FastrnnError
+from fastrnn.kernels.team import SLOT
 
-DISSOLVED = -(2**62)  # kernels.team.barrier lets everybody pass
+MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 
 
 @cache
@@ -42,7 +43,7 @@ class Workers:
 
     def __init__(self, threads: int):
         self.threads = threads
-        self.arrivals = np.zeros(1, np.int64)
+        self.arrivals = np.zeros((threads, SLOT), np.int64)
         if threads == 1:
             return
         self._pool = ThreadPoolExecutor(threads - 1, "fastrnn")
@@ -64,10 +65,10 @@ class Workers:
         try:
             return kernel(0)
         except BaseException:  # Ctrl-C before it has begun, above all
-            self.arrivals[0] = DISSOLVED
+            self.arrivals[0] = MISSING
             raise
         finally:
             wait(others)
-            self.arrivals[0] = 0
+            self.arrivals[...] = 0
             for other in others:
                 other.result()

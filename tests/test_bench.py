@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from test_learning_rates import MARKDOWN as LEARNING_RATES_MARKDOWN
 from test_learning_rates import fixed_result as learning_rates_result
+from test_peers import MARKDOWN as PEERS_MARKDOWN
+from test_peers import fixed_result as peers_result
 from test_profiling import MARKDOWN as PROFILE_MARKDOWN
 from test_profiling import fixed_result as profile_result
 
+import peers
 from fastrnn import bench, measurement
 from fastrnn.bench import PHASES, Result, Row, Shape
 from fastrnn.errors import FastrnnError
@@ -262,12 +265,13 @@ PERFORMANCE = (
 @pytest.fixture
 def readme(tmp_path):
     """How to run the script that makes the tables, on a README and results of our own."""
-    for name in ("speed", "seeds", "profile", "learning_rates", "docs"):
+    for name in ("speed", "peers", "seeds", "profile", "learning_rates", "docs"):
         (tmp_path / name).mkdir()
     fixed_result().save(tmp_path / "speed" / "a.json")
     (tmp_path / "seeds" / "a.json").write_text(json.dumps(SEEDS))
     (tmp_path / "profile" / "a.json").write_text(json.dumps(profile_result()))
     (tmp_path / "learning_rates" / "a.json").write_text(json.dumps(learning_rates_result()))
+    peers.save(peers_result(), tmp_path / "peers" / "a.json")
 
     def run(*arguments):
         table.main([*arguments, "--root", str(tmp_path), "--results", str(tmp_path)])
@@ -279,8 +283,10 @@ def readme(tmp_path):
 
 
 def test_the_readme_tables(readme):
-    frame = "Before\n\n<!-- speed -->\n{}\n<!-- /speed -->\n<!-- seeds -->\n{}\n<!-- /seeds -->\n"
-    readme.path.write_text(frame.format("old", "older"), encoding="utf-8")
+    frame = "Before\n" + "".join(
+        f"\n<!-- {name} -->\n{{}}\n<!-- /{name} -->\n" for name in ("speed", "peers", "seeds")
+    )
+    readme.path.write_text(frame.format("old", "older", "oldest"), encoding="utf-8")
     with pytest.raises(SystemExit) as outdated:
         readme("--check")
     assert outdated.value.code == (
@@ -288,7 +294,9 @@ def test_the_readme_tables(readme):
         "run python benchmarks/tables.py"
     )
     readme()
-    assert readme.path.read_text(encoding="utf-8") == frame.format(MARKDOWN, SEEDS_MARKDOWN)
+    assert readme.path.read_text(encoding="utf-8") == frame.format(
+        MARKDOWN, PEERS_MARKDOWN, SEEDS_MARKDOWN
+    )
     assert readme.performance.read_text(encoding="utf-8") == PERFORMANCE.format(
         PROFILE_MARKDOWN, LEARNING_RATES_MARKDOWN
     )

@@ -114,7 +114,7 @@ def train(
             for j in range(first_of_flat, last_of_flat, width):
                 store(best, j, load(flat, j))
             pending = False
-            barrier(team)  # the weights are copied
+            barrier(team, thread)  # the weights are copied
         optimizer.update(
             team, thread, weights, gradient, memory, packed, occurring, sizes, eta, clip
         )
@@ -127,7 +127,7 @@ def train(
         for start in range(0, sizes.B, group):
             shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
             carry(states, sizes, shard)
-        barrier(team)  # the weights are updated
+        barrier(team, thread)  # the weights are updated
     return Record(smooth, lowest, lowest_index, pending)
 
 

@@ -29,7 +29,7 @@ def shard_of(team, thread, start, count):
     """A thread's share of the `count` streams from `start` on."""
     group = thread // team.parts
     first, last = deal(count, 1, group, team.threads // team.parts)
-    return Shard(first, last, start, thread % team.parts, team.parts)
+    return Shard(thread, first, last, start, thread % team.parts, team.parts)
 
 
 @jit
@@ -37,11 +37,11 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
     """Forward and backward through time: states.H, O, D and nats of a shard's streams."""
     cell.forward(weights, packed, states, sizes, team, shard, codes, first)
     if shard.parts > 1:
-        barrier(team)  # the other columns of h
+        barrier(team, shard.thread)  # the other columns of h
     cross_entropy(weights, packed, states, sizes, shard, codes, first)
     hidden_gradient(weights, states, sizes, shard)
     if shard.parts > 1:
-        barrier(team)  # the other time steps
+        barrier(team, shard.thread)  # the other time steps
     cell.backward(weights, packed, states, sizes, team, shard)
     sum_losses(states, sizes, shard)
 
@@ -165,9 +165,9 @@ def loss_and_gradient(team, thread, weights, packed, states, sizes, codes, first
     for start in range(0, sizes.B, group):
         count = min(group, sizes.B - start)
         if start > 0:
-            barrier(team)  # all have read the states of the group before
+            barrier(team, thread)  # all have read the states of the group before
         shard = shard_of(team, thread, start, count)
         streams_region(team, weights, packed, states, sizes, shard, codes, first)
-        barrier(team)
+        barrier(team, thread)
         rows_region(team, thread, states, sizes, start, count, codes, first, gradient, start > 0)
     return mean_loss(states, sizes)

@@ -49,7 +49,7 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
                 for i in range(begin, end, width):
                     store(H, start + s * stream + i, load(U, u + i) + load(b, i))
             if shard.parts > 1:
-                barrier(team)  # the other columns of h_{t-1}
+                barrier(team, shard.thread)  # the other columns of h_{t-1}
             h_before = Matrix(at(H, start - row), stream, 1)
             product(
                 h_before,
@@ -89,7 +89,7 @@ def _backward(weights, packed, states, sizes, team, shard):
             start = shard.first * stream + t * row
             if t < sizes.T:
                 if shard.parts > 1:
-                    barrier(team)  # the other columns of the gradient by a_{t+1}
+                    barrier(team, shard.thread)  # the other columns of the gradient by a_{t+1}
                 da_after = Matrix(at(D, start + row), stream, 1)
                 product(
                     da_after,

@@ -16,8 +16,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.kernels.compile import jit
+from fastrnn.kernels.simd import address
 
 INT64 = ir.IntType(64)
+SLOT = 16  # numbers of a thread in Team.arrivals, two cache lines: processors fetch them in pairs
 SPINS = 64  # some ten microseconds: longer waits than that are for a thread that does not run
 
 
@@ -28,7 +30,7 @@ class Team(NamedTuple):
     its hidden states, and so the weights, among them.
     """
 
-    arrivals: np.ndarray  # (1,) int64: how often any thread arrived at a barrier
+    arrivals: np.ndarray  # (threads, SLOT) int64: how often each arrived at a barrier, in column 0
     threads: int
     parts: int  # a divisor of threads
 
@@ -36,6 +38,7 @@ class Team(NamedTuple):
 class Shard(NamedTuple):
     """A thread's share of the time loops: some of the streams, and some of their columns."""
 
+    thread: int
     first: int  # of the streams in the states
     last: int  # behind the last
     start: int  # which stream of the text the first of the states is
@@ -51,25 +54,28 @@ def deal(count, unit, i, n):
 
 
 @intrinsic
-def arrive(typing, arrivals):
-    """Count one more arrival, and return how many there were before."""
+def publish(typing, arrivals, thread, count):
+    """arrivals[thread, 0] = count, after all that was written before."""
 
     def codegen(context, builder, signature, args):
-        pointer = context.make_array(arrivals)(context, builder, args[0]).data
-        return builder.atomic_rmw("add", pointer, INT64(1), "acq_rel")
+        builder.store_atomic(args[2], slot(context, builder, arrivals, args), "release", 8)
+        return context.get_dummy_value()
 
-    return types.int64(arrivals), codegen
+    return types.void(arrivals, types.intp, types.int64), codegen
 
 
 @intrinsic
-def arrived(typing, arrivals):
-    """How many arrivals there have been."""
+def published(typing, arrivals, thread):
+    """arrivals[thread, 0], before all that is read afterwards."""
 
     def codegen(context, builder, signature, args):
-        pointer = context.make_array(arrivals)(context, builder, args[0]).data
-        return builder.load_atomic(pointer, "acquire", 8)
+        return builder.load_atomic(slot(context, builder, arrivals, args), "acquire", 8)
 
-    return types.int64(arrivals), codegen
+    return types.int64(arrivals, types.intp), codegen
+
+
+def slot(context, builder, arrivals, args):
+    return address(context, builder, arrivals, args[0], builder.mul(args[1], INT64(SLOT)))
 
 
 @intrinsic
@@ -88,17 +94,19 @@ def give_way(typing):
 
 
 @jit
-def barrier(team):
+def barrier(team, thread):
     """Wait until all threads of the team are here.
 
     Waiting threads spin: from the last arrival to the first instruction behind it pass some tenths
-    of a microsecond, where sleeping threads would take ten or more to wake up. When `arrivals` is
-    negative nobody waits: a thread is missing, and the others should come to an end.
+    of a microsecond, where sleeping threads would take ten or more to wake up. For a thread whose
+    count is negative nobody waits: it is missing, and the others should come to an end.
     """
     if team.threads > 1:
-        all_here = (arrive(team.arrivals) // team.threads + 1) * team.threads
-        spins = 0
-        while 0 <= arrived(team.arrivals) < all_here:
-            spins += 1
-            if spins > SPINS:
-                give_way()
+        count = team.arrivals[thread, 0] + 1
+        publish(team.arrivals, thread, count)
+        for other in range(team.threads):
+            spins = 0
+            while 0 <= published(team.arrivals, other) < count:
+                spins += 1
+                if spins > SPINS:
+                    give_way()
