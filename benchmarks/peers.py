@@ -33,8 +33,9 @@ from typing import Any
 
 import numpy as np
 
+import common
+from common import log
 from fastrnn.bench import MARK, ONE_THREAD, PREFIXES, Shape, count_threads, digits
-from fastrnn.files import write
 from fastrnn.measurement import TOLERANCE, describe_machine
 from methods import METHODS, LeftOut, Task, expected
 
@@ -318,17 +319,10 @@ def measure(
     return {"versions": versions, "pools": pools, "left_out": left_out, "rows": rows}
 
 
-def log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def save(result: dict[str, Any], path: Path) -> None:
     """Write a result, a row a line."""
-    head = {key: value for key, value in result.items() if key != "rows"}
     rows = [{**asdict(row), "shape": row.shape._asdict()} for row in result["rows"]]
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-    text = json.dumps(head, indent=1).removesuffix("\n}")
-    write(path, f'{text},\n "rows": [\n{lines}\n ]\n}}\n'.encode())
+    common.save({**result, "rows": rows}, path)
 
 
 def parse_case(text: str) -> tuple[Shape, str]:

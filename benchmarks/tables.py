@@ -1,23 +1,27 @@
-"""Write the tables of the README from benchmarks/results, or check that they are its own.
+"""Write the tables of README and docs from benchmarks/results, or check that they are their own.
 
     python benchmarks/tables.py [--check]
 
 Each stands between two markers; with --check nothing is written, and the exit code is 1 when the
-README and the data disagree. Every row measured is in a table, the losing ones too.
+pages and the data disagree. Every row measured is in a table, the losing ones too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from statistics import median
 
+import profiling
+from common import describe_origin
 from fastrnn.bench import (
     PHASES,
     Result,
     Row,
+    Shape,
     count_threads,
     describe,
     describe_limits,
@@ -123,19 +127,76 @@ def peers(data: dict) -> str:
     return "\n".join([*lines, "", where, "", describe_summary(rows)])
 
 
-# Names of the markers and of the folders in results, and what makes a table of a file there.
-TABLES = {"speed": lambda data: speed(Result.from_json(data)), "peers": peers, "seeds": seeds}
+def profile(data: dict) -> str:
+    """A table of the phases of an update, and a paragraph that says where."""
+    heads, columns = [""], []
+    for row in data["rows"]:
+        shape, dtype = Shape(**row["shape"]), row["dtype"]
+        heads += [f"{shape} {dtype}, µs", "of the limit"]
+        columns.append(profiling.cells(row))
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    for name in columns[0]:
+        cells = [cell for column in columns for cell in column[name]]
+        if name not in profiling.PHASES:
+            name, cells = f"**{name}**", [f"**{cell}**" if cell else "" for cell in cells]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    limits = {row["dtype"]: digits(median(row["limit"]) / 1e9) for row in data["rows"]}
+    measured = ", ".join(f"{limit} GFLOP/s in {dtype}" for dtype, limit in limits.items())
+    where = (
+        f"One thread. {describe_origin(data)} Medians of {data['rounds']} interleaved rounds. "
+        f"Limit of fused multiply-adds: {measured}."
+    )
+    return "\n".join([*lines, "", where])
 
 
-def updated(text: str, name: str, results: Path) -> str:
-    """The README with its section `name` made anew from all result files, in their names' order."""
+def learning_rates(data: dict) -> str:
+    """A table of the losses by batch and learning rate, the best of each batch in bold."""
+    rates = list(dict.fromkeys(row["learning_rate"] for row in data["rows"]))
+    heads = ["B", "updates", *(f"η = {rate:g}" for rate in rates), "seconds"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "--:|" * len(heads)]
+    for batch in dict.fromkeys(row["batch"] for row in data["rows"]):
+        rows = [row for row in data["rows"] if row["batch"] == batch]
+        done = [row for row in rows if row["updates"] is not None]
+        best = min((row["loss"] for row in rows if row["loss"] is not None), default=None)
+        cells = [str(batch), f"{done[0]['updates']:,}" if done else ""]
+        for loss in [row["loss"] for row in rows]:
+            cell = "diverged" if loss is None else f"{loss:.3f} ({loss / math.log(2):.3f})"
+            cells.append(f"**{cell}**" if loss is not None and loss == best else cell)
+        cells.append(digits(median(row["seconds"] for row in done)) if done else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    corpus = data["corpus"]
+    epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
+    where = (
+        f"Nats (and bits) per character on the first {data['judged']:,} characters of "
+        f"{corpus['name']}, after {epochs} of its {corpus['length']:,} characters; "
+        f"m = {data['hidden']}, T = {data['seq_length']}, one seed. Seconds are the median of a "
+        f"row. {describe_origin(data)}"
+    )
+    return "\n".join([*lines, "", where])
+
+
+# By page: names of the markers and of the folders in results, and what makes a table of a file
+# there.
+TABLES = {
+    "README.md": {
+        "speed": lambda data: speed(Result.from_json(data)),
+        "peers": peers,
+        "seeds": seeds,
+    },
+    "docs/performance.md": {"profile": profile, "learning_rates": learning_rates},
+}
+
+
+def updated(text: str, page: str, name: str, results: Path) -> str:
+    """A page with its section `name` made anew from all result files, in their names' order."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if not (text.count(start) == text.count(end) == 1 and text.index(start) < text.index(end)):
-        raise SystemExit(f"the README needs the lines {start} and {end}, once and in this order")
+        raise SystemExit(f"{page} needs the lines {start} and {end}, once and in this order")
     paths = sorted((results / name).glob("*.json"))
     if not paths:
         raise SystemExit(f"{results / name} holds no results; see the scripts in benchmarks")
-    tables = (TABLES[name](json.loads(path.read_text(encoding="utf-8"))) for path in paths)
+    make = TABLES[page][name]
+    tables = (make(json.loads(path.read_text(encoding="utf-8"))) for path in paths)
     before, rest = text.split(start)
     content = "\n\n".join(tables)
     return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
@@ -144,16 +205,22 @@ def updated(text: str, name: str, results: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--root", type=Path, default=HERE.parent, help="where the README is")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args(arguments)
-    old = new = options.readme.read_text(encoding="utf-8")
-    for name in TABLES:
-        new = updated(new, name, options.results)
-    if not options.check:
-        options.readme.write_text(new, encoding="utf-8")
-    elif new != old:
-        sys.exit(f"the tables of {options.readme} are outdated; run python benchmarks/tables.py")
+    outdated = []
+    for page, tables in TABLES.items():
+        path = options.root / page
+        old = new = path.read_text(encoding="utf-8")
+        for name in tables:
+            new = updated(new, page, name, options.results)
+        if new != old:
+            outdated.append(str(path))
+            if not options.check:
+                path.write_text(new, encoding="utf-8")
+    if options.check and outdated:
+        paths = " and ".join(outdated)
+        sys.exit(f"the tables of {paths} are outdated; run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":

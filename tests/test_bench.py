@@ -5,8 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_learning_rates import MARKDOWN as LEARNING_RATES_MARKDOWN
+from test_learning_rates import fixed_result as learning_rates_result
 from test_peers import MARKDOWN as PEERS_MARKDOWN
 from test_peers import fixed_result as peers_result
+from test_profiling import MARKDOWN as PROFILE_MARKDOWN
+from test_profiling import fixed_result as profile_result
 
 import peers
 from fastrnn import bench, measurement
@@ -260,20 +264,29 @@ SEEDS_MARKDOWN = """a text, 9 epochs, lowest smooth loss for seeds 0 to 2, sorte
 | kernels | float32 | 42.12 | 41.00, 42.12, 43.50 |"""
 
 
+PERFORMANCE = (
+    "<!-- profile -->\n{}\n<!-- /profile -->\n\n"
+    "<!-- learning_rates -->\n{}\n<!-- /learning_rates -->\n"
+)
+
+
 @pytest.fixture
 def readme(tmp_path):
-    """How to run the script that makes the README's tables, on a README and results of our own."""
-    (tmp_path / "speed").mkdir()
-    (tmp_path / "seeds").mkdir()
-    (tmp_path / "peers").mkdir()
+    """How to run the script that makes the tables, on a README and results of our own."""
+    for name in ("speed", "peers", "seeds", "profile", "learning_rates", "docs"):
+        (tmp_path / name).mkdir()
     fixed_result().save(tmp_path / "speed" / "a.json")
     (tmp_path / "seeds" / "a.json").write_text(json.dumps(SEEDS))
+    (tmp_path / "profile" / "a.json").write_text(json.dumps(profile_result()))
+    (tmp_path / "learning_rates" / "a.json").write_text(json.dumps(learning_rates_result()))
     peers.save(peers_result(), tmp_path / "peers" / "a.json")
 
     def run(*arguments):
-        table.main([*arguments, "--readme", str(run.path), "--results", str(tmp_path)])
+        table.main([*arguments, "--root", str(tmp_path), "--results", str(tmp_path)])
 
     run.path = tmp_path / "README.md"
+    run.performance = tmp_path / "docs" / "performance.md"
+    run.performance.write_text(PERFORMANCE.format("old", "older"), encoding="utf-8")
     return run
 
 
@@ -285,19 +298,28 @@ def test_the_readme_tables(readme):
     with pytest.raises(SystemExit) as outdated:
         readme("--check")
     assert outdated.value.code == (
-        f"the tables of {readme.path} are outdated; run python benchmarks/tables.py"
+        f"the tables of {readme.path} and {readme.performance} are outdated; "
+        "run python benchmarks/tables.py"
     )
     readme()
     assert readme.path.read_text(encoding="utf-8") == frame.format(
         MARKDOWN, PEERS_MARKDOWN, SEEDS_MARKDOWN
     )
+    assert readme.performance.read_text(encoding="utf-8") == PERFORMANCE.format(
+        PROFILE_MARKDOWN, LEARNING_RATES_MARKDOWN
+    )
     readme("--check")
+    readme.performance.write_text(PERFORMANCE.format("old", "older"), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"performance\.md are outdated"):
+        readme("--check")
 
 
 @pytest.mark.parametrize("text", ["", "<!-- speed -->", "<!-- /speed --> <!-- speed -->"])
 def test_a_readme_without_its_markers(readme, text):
     readme.path.write_text(text, encoding="utf-8")
-    with pytest.raises(SystemExit, match="needs the lines <!-- speed --> and <!-- /speed -->"):
+    with pytest.raises(
+        SystemExit, match=r"^README\.md needs the lines <!-- speed --> and <!-- /speed -->"
+    ):
         readme()
 
 

@@ -12,7 +12,16 @@ from numba.extending import intrinsic
 
 from fastrnn.kernels import cell, gradients, optimizer, output
 from fastrnn.kernels.compile import cpu_features, entry
-from fastrnn.kernels.simd import fma_function, lanes, spread_element
+from fastrnn.kernels.simd import (
+    fma_function,
+    keep_first,
+    lanes,
+    lanes_of,
+    load,
+    spread_element,
+    sum_of_lanes,
+    whole,
+)
 from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
 
 # As many independent sums as a tile of a product has: they fill the registers without spilling, and
@@ -45,6 +54,70 @@ def update(weights, gradient, memory, packed, states, sizes, team, eta, clip, co
     occurring = states.occurring[0]
     for _ in range(count):
         optimizer.update(team, 0, weights, gradient, memory, packed, occurring, sizes, eta, clip)
+
+
+# What `part` repeats. Some parts change what they read, or cannot be called alone: these are timed
+# with others, whose time can be subtracted.
+PARTS = (
+    "forward recurrence",
+    "logits",
+    "logits and softmax",
+    "hidden gradient",
+    "hidden gradient and backward recurrence",
+    "vector gradients",
+    "all gradients",
+    "AdaGrad",
+    "AdaGrad and packing",
+)
+(RECURRENCE, LOGITS, SOFTMAX, HIDDEN, BACKWARD, VECTORS, ALL, ADAGRAD) = range(len(PARTS) - 1)
+
+
+@entry
+def part(
+    weights, gradient, memory, packed, states, sizes, team, codes, count, number, eta, clip, times
+):
+    """One of PARTS, `times` times, by a team of one: of the first chunk and its first `count`
+    streams, which are at most a group. Each reads what those before it have left."""
+    shard = gradients.shard_of(team, 0, 0, count)
+    width = lanes_of(weights.b)
+    hidden, characters = whole(sizes.m, width), whole(sizes.K, width)
+    row = weights.W.shape[1]
+    n = count * (sizes.T + 1)
+    occurring = states.occurring[0]
+    for _ in range(times):
+        if number == RECURRENCE:
+            cell.forward(weights, packed, states, sizes, team, shard, codes, 0)
+        elif number == LOGITS:
+            for s in range(count):
+                output.logits(weights, packed, states, sizes, s, 1, sizes.T + 1)
+        elif number == SOFTMAX:
+            output.cross_entropy(weights, packed, states, sizes, shard, codes, 0)
+        elif number in (HIDDEN, BACKWARD):
+            output.hidden_gradient(weights, states, sizes, shard)
+            if number == BACKWARD:
+                cell.backward(weights, packed, states, sizes, team, shard)
+        elif number == VECTORS:
+            gradients.sum_of_rows(states.D, 1, n, 0, hidden, gradient.b, False)
+            gradients.sum_of_rows(states.O, 1, n, 0, characters, gradient.c, False)
+            gradients.input_gradient(
+                states, sizes, 0, 0, count, codes, 0, gradient.U, 0, hidden, False
+            )
+        elif number == ALL:
+            gradients.rows_region(team, 0, states, sizes, 0, count, codes, 0, gradient, False)
+        elif number == ADAGRAD:
+            for i in range(1, occurring[0] + 1):
+                u = occurring[i] * row
+                optimizer.adagrad(weights.U, gradient.U, memory.U, u, u + hidden, eta, clip)
+            optimizer.adagrad(weights.b, gradient.b, memory.b, 0, hidden, eta, clip)
+            optimizer.adagrad(weights.c, gradient.c, memory.c, 0, characters, eta, clip)
+            end = sizes.m * row
+            optimizer.adagrad(weights.W, gradient.W, memory.W, 0, end, eta, clip)
+            end = sizes.K * row
+            optimizer.adagrad(weights.V, gradient.V, memory.V, 0, end, eta, clip)
+        else:
+            optimizer.update(
+                team, 0, weights, gradient, memory, packed, occurring, sizes, eta, clip
+            )
 
 
 def operations(factor) -> int:
@@ -98,3 +171,26 @@ def chains(typing, factor, term, count):
 def multiply_adds(factor, term, count):
     """`count` times CHAINS multiply-adds of vectors, in the type of `factor`; touches no memory."""
     return chains(factor, term, count)
+
+
+@entry
+def read(array, count):
+    """Sum of an array of whole blocks of 16 vectors, `count` times: as fast as it can be read.
+
+    Eight chains of sums, each with two vectors at a time: a core begins two loads and two additions
+    in a cycle, and an addition takes four.
+    """
+    width = lanes_of(array)
+    zero = keep_first(load(array, 0), 0, 0.0)
+    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+    for _ in range(count):
+        for i in range(0, array.size, 16 * width):
+            a = a + (load(array, i) + load(array, i + width))
+            b = b + (load(array, i + 2 * width) + load(array, i + 3 * width))
+            c = c + (load(array, i + 4 * width) + load(array, i + 5 * width))
+            d = d + (load(array, i + 6 * width) + load(array, i + 7 * width))
+            e = e + (load(array, i + 8 * width) + load(array, i + 9 * width))
+            f = f + (load(array, i + 10 * width) + load(array, i + 11 * width))
+            g = g + (load(array, i + 12 * width) + load(array, i + 13 * width))
+            h = h + (load(array, i + 14 * width) + load(array, i + 15 * width))
+    return sum_of_lanes(((a + b) + (c + d)) + ((e + f) + (g + h)))

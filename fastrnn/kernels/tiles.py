@@ -188,6 +188,25 @@ def product(A, B, C, rows, n, columns, add):
     B   (n, columns)     in   Matrix whose rows are contiguous
     C   (rows, columns)  out  Matrix whose rows are contiguous
     """
+    _product(A, B, C, rows, n, columns, at_run_time(add))
+
+
+@intrinsic
+def at_run_time(typing, value):
+    """The same number, as one that the compiler does not know.
+
+    Numba compiles a function once more for each constant that it is called with. The tiles are
+    large, and take seconds.
+    """
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[0], signature.args[0], signature.return_type)
+
+    return types.unliteral(value)(value), codegen
+
+
+@jit
+def _product(A, B, C, rows, n, columns, add):
     width = lanes_of(C.first)
     vectors = columns // width
     # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6 and
