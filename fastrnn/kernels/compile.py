@@ -75,6 +75,15 @@ def jit(function: Callable) -> Callable:
     return numba.njit(**OPTIONS)(function)
 
 
+def inline(function: Callable) -> Callable:
+    """As `jit`, for what calls large kernels: it becomes part of its callers before compilation.
+
+    Numba makes machine code of every function together with all that it calls; each level of calls
+    above the tiles would compile them once more.
+    """
+    return numba.njit(inline="always", **OPTIONS)(function)
+
+
 def named(name: str) -> Callable[[Callable], Callable]:
     """Give a function made inside another one a name that no second such function has.
 

@@ -13,7 +13,7 @@ number of threads: there is no buffer for each thread, and nothing to add up at 
 from __future__ import annotations
 
 from fastrnn.kernels import cell
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
 from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store, whole
 from fastrnn.kernels.team import Shard, barrier, deal
@@ -32,7 +32,7 @@ def shard_of(team, thread, start, count):
     return Shard(thread, first, last, start, thread % team.parts, team.parts)
 
 
-@jit
+@inline
 def streams_region(team, weights, packed, states, sizes, shard, codes, first):
     """Forward and backward through time: states.H, O, D and nats of a shard's streams."""
     cell.forward(weights, packed, states, sizes, team, shard, codes, first)
@@ -46,7 +46,7 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
     sum_losses(states, sizes, shard)
 
 
-@jit
+@inline
 def add_product(A, B, C, rows, n, columns, add):
     """As tiles.product, for an n that is large, in blocks that stay in the cache."""
     for k in range(0, n, BLOCK):
@@ -113,7 +113,7 @@ def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin,
                 store(dU, at_row + j, load(dU, at_row + j) + load(D, da + j))
 
 
-@jit
+@inline
 def rows_region(team, thread, states, sizes, start, count, codes, first, gradient, add):
     """A thread's rows of the gradient of the `count` streams from `start` on; added if `add`.
 
@@ -139,7 +139,7 @@ def rows_region(team, thread, states, sizes, start, count, codes, first, gradien
     sum_of_rows(O, 1, n + 1, begin, end, gradient.c, add)
 
 
-@jit
+@inline
 def loss(team, thread, weights, packed, states, sizes, codes, first):
     """Loss of the chunk of codes[first : first + T + 1]; a team of one."""
     group = states.H.shape[0]
@@ -151,7 +151,7 @@ def loss(team, thread, weights, packed, states, sizes, codes, first):
     return mean_loss(states, sizes)
 
 
-@jit
+@inline
 def loss_and_gradient(team, thread, weights, packed, states, sizes, codes, first, gradient):
     """Loss of the chunk of codes[first : first + T + 1], and a thread's share of its gradient.
 

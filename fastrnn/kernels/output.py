@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.elementwise import exp, log
 from fastrnn.kernels.simd import (
     at,
@@ -21,7 +21,7 @@ from fastrnn.kernels.team import deal
 from fastrnn.kernels.tiles import Matrix, product
 
 
-@jit
+@inline
 def logits(weights, packed, states, sizes, stream, first, last):
     """Rows first to last - 1 of states.O[stream] = H[stream] Vᵀ, still without the bias c.
 
@@ -60,7 +60,7 @@ def softmax_row(O, start, c, K, inverse_temperature):
     return sum_of_lanes(total), shift
 
 
-@jit
+@inline
 def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     """Loss of streams whose hidden states are known, and the gradient of their logits.
 
@@ -102,7 +102,7 @@ def time_steps(sizes, shard, width):
     return begin + 1, end + 1
 
 
-@jit
+@inline
 def hidden_gradient(weights, states, sizes, shard):
     """states.D from the gradient of the logits in O, by way of the output layer alone."""
     O, D = states.O, states.D

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import cpu_features, jit
+from fastrnn.kernels.compile import cpu_features, inline, jit
 from fastrnn.kernels.simd import (
     INT32,
     at,
@@ -180,7 +180,7 @@ def from_column(A, j):
     return Matrix(beyond(A.first, j * A.column), A.row, A.column)
 
 
-@jit
+@inline
 def product(A, B, C, rows, n, columns, add):
     """C = A B, or C += A B if `add`; for n ≥ 1 and columns that are whole vectors.
 
