@@ -132,7 +132,7 @@ def describe_summary(rows: Sequence[Row]) -> str:
     for threads in sorted({row.threads for row in rows}, reverse=True):
         for names, others in (
             ("the best of PyTorch and JAX", PEERS),
-            ("these with the gradient written by hand", HAND),
+            ("the better of these with the gradient by hand", HAND),
             ("NumPy", ("numpy",)),
         ):
             if found := summary(rows, *others, threads=threads):
