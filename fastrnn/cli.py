@@ -114,7 +114,7 @@ def cli() -> None:
 )
 @click.option(
     "--threads",
-    type=whole,
+    type=click.IntRange(min=1, max=1024),
     help="How many work together; the results are the same.  [default: one for each physical core"
     " available, fewer for a small network]",
 )

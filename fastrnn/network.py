@@ -115,7 +115,8 @@ class Network:
         size = (T + 1) * (2 * m + K) * self.dtype.itemsize
         fits = m * m * self.dtype.itemsize <= WEIGHTS_BYTES * self._team.parts
         each = max(STREAMS if fits else MORE_STREAMS, STATES_BYTES // size)
-        return min(B, each * threads // self._team.parts)
+        groups = math.ceil(B * self._team.parts / (each * threads))
+        return math.ceil(B / groups)
 
     def _allocate_weights(self) -> tuple[np.ndarray, RNNWeights, Parameters]:
         """A flat buffer, the stored weights that are views into it, and their unpadded views."""

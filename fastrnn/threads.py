@@ -16,6 +16,7 @@ from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
 
 ENOUGH = 4_000_000  # multiply-adds for a thread; measured from m = 100 to 512 with few streams
+MOST_THREADS = 1024
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 
 
@@ -54,6 +55,10 @@ class Workers:
     """
 
     def __init__(self, threads: int):
+        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+            raise FastrnnError(
+                f"threads is {threads!r}, but must be a whole number from 1 to {MOST_THREADS}"
+            )
         self.threads = threads
         self.arrivals = np.zeros((threads, SLOT), np.int64)
         if threads == 1:
@@ -73,14 +78,18 @@ class Workers:
 
     def run(self, kernel: Callable[[int], Any]) -> Any:
         """Call `kernel` with every number below `threads`, together; returns what number 0 does."""
-        others = [self._pool.submit(kernel, number) for number in range(1, self.threads)]
+        others = [self._pool.submit(self._work, kernel, i) for i in range(1, self.threads)]
         try:
-            return kernel(0)
-        except BaseException:  # Ctrl-C before it has begun, above all
-            self.arrivals[0] = MISSING
-            raise
+            return self._work(kernel, 0)
         finally:
             wait(others)
             self.arrivals[...] = 0
             for other in others:
                 other.result()
+
+    def _work(self, kernel: Callable[[int], Any], number: int) -> Any:
+        try:
+            return kernel(number)
+        except BaseException:  # Ctrl-C before it has begun, no memory for its arguments
+            self.arrivals[number] = MISSING
+            raise

@@ -270,8 +270,6 @@ def train(
     config = config or Config()
     if threads is None:
         threads = useful_threads(config, len(corpus.vocabulary))
-    elif type(threads) is not int or threads < 1:
-        raise FastrnnError(f"threads must be a whole number from 1 on, not {threads!r}")
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.

@@ -126,6 +126,20 @@ def test_train_then_synth_info_and_plot(folder: Path) -> None:
     assert (folder / "loss.svg").read_text().startswith("<?xml")
 
 
+def test_streams_and_threads(folder: Path) -> None:
+    """Threads change nothing, streams do; after `warmup` nothing has to be compiled for them."""
+    assert run(folder, "warmup").stderr == "Compiling the kernels.\n"
+    bests = []
+    for batch, threads in ((1, 1), (4, 1), (4, 3)):
+        sizes = ("--batch", str(batch), "--threads", str(threads), "--dtype", "float64")
+        ended = run(folder, "train", *EXAMPLE, *sizes, "--updates", "60")
+        assert ended.returncode == 0 and "ompiling" not in ended.stderr
+        trained = load(folder / "best.h5")
+        assert (trained.config.batch, trained.last.hidden.shape) == (batch, (batch, 7))
+        bests.append((trained.last.smooth_loss, trained.last.parameters["W"].tobytes()))
+    assert bests[0] != bests[1] == bests[2]
+
+
 def test_default_corpus(tmp_path: Path) -> None:
     ended = run(tmp_path, "train", "--updates", "100", "--ckpt", "b.h5", "--sample-every", "0")
     assert ended.stderr.startswith("Python language reference (pydoc_data.topics): ")

@@ -330,6 +330,15 @@ def test_signals_end_a_training_with_a_checkpoint(tmp_path: Path, number, except
     assert signal.getsignal(number) == handler
 
 
+def test_threads_change_nothing(tmp_path: Path) -> None:
+    config = replace(SMALL, batch=3)
+    first, *others = [
+        bits(train(CORPUS, config, updates=200, sample_every=50, threads=threads), tmp_path)
+        for threads in (None, 1, 2, 5)
+    ]
+    assert all(other == first for other in others)
+
+
 def test_any_thread(tmp_path: Path) -> None:
     results = []
     threads = [
