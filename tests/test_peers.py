@@ -228,9 +228,9 @@ MARKDOWN = (
         "gradient by hand, 1 batched shapes: 2.50× as a geometric mean, at least 2.50×. fastrnn on "
         "2 threads over NumPy, 2 batched shapes: 2.12× as a geometric mean, at least 1.50×. "
         "fastrnn on 1 thread over the best of PyTorch and JAX, 2 batched shapes: 0.625× as a "
-        "geometric mean, at least 0.156×. fastrnn on 1 thread over the better of these with the gradient by "
-        "hand, 1 batched shapes: 1.56× as a geometric mean, at least 1.56×. fastrnn on 1 thread "
-        "over NumPy, 2 batched shapes: 1.33× as a geometric mean, at least 0.938×."
+        "geometric mean, at least 0.156×. fastrnn on 1 thread over the better of these with the "
+        "gradient by hand, 1 batched shapes: 1.56× as a geometric mean, at least 1.56×. fastrnn "
+        "on 1 thread over NumPy, 2 batched shapes: 1.33× as a geometric mean, at least 0.938×."
     )
 )
 
