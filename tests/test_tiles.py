@@ -11,14 +11,21 @@ from fastrnn.network import aligned_zeros
 
 @jit
 def product(A, row, column, B, C, rows, n, add):
-    a = tiles.Matrix(at(A, 0), row, column)
-    b, c = tiles.Matrix(at(B, 0), B.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
-    tiles.product(a, b, c, rows, n, C.shape[1], add)
+    a, c = tiles.Matrix(at(A, 0), row, column), tiles.Matrix(at(C, 0), C.shape[1], 1)
+    tiles.product(a, tiles.unpacked(at(B, 0), B.shape[1]), c, rows, n, C.shape[1], add)
 
 
 @jit
-def transpose(A, B, first, last):
-    tiles.transpose(A, B, first, last, A.shape[1])
+def product_in_panels(A, B, C, columns, first, backwards):
+    """C = A B[:, first:], of a B in panels."""
+    a, c = tiles.Matrix(at(A, 0), A.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
+    b = tiles.columns_from(tiles.panels_of(B), first)
+    tiles.product(a, b, c, A.shape[0], A.shape[1], columns, False, backwards)
+
+
+@jit
+def pack(A, first, last, packed, transposed):
+    tiles.pack(A, first, last, A.shape[1], packed, transposed)
 
 
 def random(rng, rows, columns, dtype):
@@ -71,11 +78,39 @@ def test_an_element_does_not_depend_on_its_tile(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_transpose(dtype):
+def test_packing(dtype):
+    """Panels are columns of whole vectors; packed by rows, and of the transpose by panels."""
     rng = np.random.default_rng(2)
+    lanes = tiles.register_lanes(np.dtype(dtype))
     A = random(rng, 32, 80, dtype)
-    B = np.zeros((80, 32), dtype)
-    transpose(A, B, 0, 16)
-    assert np.array_equal(B[:, :16], A[:16].T) and not B[:, 16:].any()
-    transpose(A, B, 16, 32)
-    assert np.array_equal(B, A.T)
+    packed, transposed = (
+        np.zeros((columns // lanes, rows * lanes + 16), dtype)
+        for rows, columns in ((32, 80), (80, 32))
+    )
+    pack(A, 0, 16, packed, transposed)
+    pack(A, 16, 32, packed, transposed)
+    for X, panels in ((A, packed), (A.T, transposed)):
+        assert not panels[:, X.shape[0] * lanes :].any()
+        for v, panel in enumerate(panels):
+            columns = panel[: X.shape[0] * lanes].reshape(-1, lanes)
+            assert np.array_equal(columns, X[:, v * lanes : (v + 1) * lanes])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_of_panels(dtype):
+    """The same bits as of rows, in either direction."""
+    rng = np.random.default_rng(3)
+    lanes = tiles.register_lanes(np.dtype(dtype))
+    A, B = random(rng, 7, 32, dtype), random(rng, 32, 160, dtype)
+    expected = np.zeros((7, 160), dtype)
+    product(A, A.shape[1], 1, B, expected, 7, 32, False)
+    panels, transposed = (
+        np.zeros((columns // lanes, rows * lanes), dtype)
+        for rows, columns in ((32, 160), (160, 32))
+    )
+    pack(B, 0, 32, panels, transposed)
+    for first, backwards in ((0, False), (0, True), (16, False), (144, True)):
+        C = np.zeros((7, 160), dtype)
+        product_in_panels(A, panels, C, 160 - first, first, backwards)
+        assert np.array_equal(C[:, : 160 - first], expected[:, first:])
+        assert not C[:, 160 - first :].any()

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from fastrnn.kernels import cell, gradients, optimizer, output
 from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import (
+    VECTOR_BYTES,
     fma_function,
     keep_first,
     lanes,
@@ -22,11 +23,11 @@ from fastrnn.kernels.simd import (
     sum_of_lanes,
     whole,
 )
-from fastrnn.kernels.tiles import INT64, TILE_ROWS, TILE_VECTORS
+from fastrnn.kernels.tiles import INT64, REGISTER_BYTES, TILE_ROWS, WIDEST
 
 # As many independent sums as a tile of a product has: they fill the registers without spilling, and
 # are more than the multiply-adds that a core has in flight.
-CHAINS = TILE_ROWS * TILE_VECTORS
+CHAINS = TILE_ROWS * WIDEST[-1] * REGISTER_BYTES // VECTOR_BYTES
 
 
 @entry
@@ -43,7 +44,7 @@ def backward(weights, packed, states, sizes, team, codes, gradient, count):
     """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams."""
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
-        output.hidden_gradient(weights, states, sizes, shard)
+        output.hidden_gradient(packed, states, sizes, shard)
         cell.backward(weights, packed, states, sizes, team, shard)
         gradients.rows_region(team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False)
 
@@ -93,7 +94,7 @@ def part(
         elif number == SOFTMAX:
             output.cross_entropy(weights, packed, states, sizes, shard, codes, 0)
         elif number in (HIDDEN, BACKWARD):
-            output.hidden_gradient(weights, states, sizes, shard)
+            output.hidden_gradient(packed, states, sizes, shard)
             if number == BACKWARD:
                 cell.backward(weights, packed, states, sizes, team, shard)
         elif number == VECTORS:

@@ -22,10 +22,12 @@ class Sizes(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Weights in the other direction, for products that need their rows contiguous."""
+    """Weights in panels for products (tiles.Panels), a panel in each row of an array."""
 
-    W: np.ndarray  # (m, m)  transposed
-    V: np.ndarray  # (m, K)  transposed
+    W: np.ndarray  # of W (m, m)
+    WT: np.ndarray  # of its transpose
+    V: np.ndarray  # of V (K, m)
+    VT: np.ndarray  # of its transpose
 
 
 class States(NamedTuple):

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastrnn.kernels import cell, gradients, optimizer, output
+from fastrnn.kernels import cell, gradients, optimizer, output, tiles
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.simd import lanes_of, load, store
 from fastrnn.kernels.team import barrier, deal
-from fastrnn.kernels.tiles import transpose
 
 SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
 
@@ -32,8 +31,8 @@ class Record(NamedTuple):
 def pack(weights, packed):
     """Fill the packed copies from the weights."""
     hidden, characters = weights.W.shape[0], weights.V.shape[0]
-    transpose(weights.W, packed.W, 0, hidden, hidden)
-    transpose(weights.V, packed.V, 0, characters, hidden)
+    tiles.pack(weights.W, 0, hidden, hidden, packed.W, packed.WT)
+    tiles.pack(weights.V, 0, characters, hidden, packed.V, packed.VT)
 
 
 @entry

@@ -15,9 +15,9 @@ from __future__ import annotations
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
-from fastrnn.kernels.simd import at, keep_first, lanes_of, load, store, whole
+from fastrnn.kernels.simd import at, beyond, keep_first, lanes_of, load, store, whole
 from fastrnn.kernels.team import Shard, barrier, deal
-from fastrnn.kernels.tiles import Matrix, from_column, from_row, product
+from fastrnn.kernels.tiles import Matrix, product, rows_from, unpacked
 
 # Rows of a product over time and stream that are taken at a time: 128 rows of 4 vectors are 32 kB,
 # and stay in the first-level cache while all rows of the gradient take them in.
@@ -39,7 +39,7 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
     if shard.parts > 1:
         barrier(team, shard.thread)  # the other columns of h
     cross_entropy(weights, packed, states, sizes, shard, codes, first)
-    hidden_gradient(weights, states, sizes, shard)
+    hidden_gradient(packed, states, sizes, shard)
     if shard.parts > 1:
         barrier(team, shard.thread)  # the other time steps
     cell.backward(weights, packed, states, sizes, team, shard)
@@ -50,8 +50,8 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
 def add_product(A, B, C, rows, n, columns, add):
     """As tiles.product, for an n that is large, in blocks that stay in the cache."""
     for k in range(0, n, BLOCK):
-        a, b = from_column(A, k), from_row(B, k)
-        product(a, b, C, rows, min(BLOCK, n - k), columns, add or k > 0)
+        a = Matrix(beyond(A.first, k * A.column), A.row, A.column)
+        product(a, rows_from(B, k), C, rows, min(BLOCK, n - k), columns, add or k > 0)
 
 
 @jit
@@ -125,13 +125,13 @@ def rows_region(team, thread, states, sizes, start, count, codes, first, gradien
     n = count * (sizes.T + 1) - 1  # without the first row, which is zero
     w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, width)
     if w_first < w_last:
-        daT, h_before = Matrix(at(D, hidden + w_first), 1, hidden), Matrix(at(H, 0), hidden, 1)
+        daT, h_before = Matrix(at(D, hidden + w_first), 1, hidden), unpacked(at(H, 0), hidden)
         dW = Matrix(at(gradient.W, w_first * hidden), hidden, 1)
-        add_product(daT, h_before, dW, w_last - w_first, n, whole(sizes.m, width), add)
+        add_product(daT, h_before, dW, w_last - w_first, n, sizes.m, add)
     if v_first < v_last:
-        doT, h = Matrix(at(O, output + v_first), 1, output), Matrix(at(H, hidden), hidden, 1)
+        doT, h = Matrix(at(O, output + v_first), 1, output), unpacked(at(H, hidden), hidden)
         dV = Matrix(at(gradient.V, v_first * hidden), hidden, 1)
-        add_product(doT, h, dV, v_last - v_first, n, whole(sizes.m, width), add)
+        add_product(doT, h, dV, v_last - v_first, n, sizes.m, add)
     begin, end = deal(sizes.m, width, thread, team.threads)
     sum_of_rows(D, 1, n + 1, begin, end, gradient.b, add)
     input_gradient(states, sizes, thread, start, count, codes, first, gradient.U, begin, end, add)

@@ -7,7 +7,7 @@ from fastrnn.kernels.elementwise import rsqrt
 from fastrnn.kernels.gradients import gradient_rows
 from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, store, whole
 from fastrnn.kernels.team import deal
-from fastrnn.kernels.tiles import transpose
+from fastrnn.kernels.tiles import pack
 
 EPSILON = 1e-8  # keeps the first step of an element without gradient finite
 
@@ -27,14 +27,14 @@ def adagrad(weight, gradient, memory, first, last, eta, clip):
 
 
 @jit
-def update_matrix(weight, gradient, memory, first, last, columns, transposed, eta, clip):
-    """Update rows of a matrix and its transposed copy, by blocks of rows that stay in the cache."""
+def update_matrix(weight, gradient, memory, first, last, columns, packed, transposed, eta, clip):
+    """Update rows of a matrix and its packed copies, by blocks of rows that stay in the cache."""
     width = lanes_of(weight)
     row = weight.shape[1]
     for r in range(first, last, width):
         end = min(r + width, last)
         adagrad(weight, gradient, memory, r * row, end * row, eta, clip)
-        transpose(weight, transposed, r, r + width, columns)
+        pack(weight, r, end, columns, packed, transposed)
 
 
 @jit
@@ -59,5 +59,9 @@ def update(team, thread, weights, gradient, memory, packed, occurring, sizes, et
     adagrad(weights.c, gradient.c, memory.c, begin, end, eta, clip)
     w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, width)
     columns = whole(sizes.m, width)
-    update_matrix(weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, eta, clip)
-    update_matrix(weights.V, gradient.V, memory.V, v_first, v_last, columns, packed.V, eta, clip)
+    update_matrix(
+        weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, packed.WT, eta, clip
+    )
+    update_matrix(
+        weights.V, gradient.V, memory.V, v_first, v_last, columns, packed.V, packed.VT, eta, clip
+    )

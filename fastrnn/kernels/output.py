@@ -15,10 +15,9 @@ from fastrnn.kernels.simd import (
     maximum,
     store,
     sum_of_lanes,
-    whole,
 )
 from fastrnn.kernels.team import deal
-from fastrnn.kernels.tiles import Matrix, product
+from fastrnn.kernels.tiles import Matrix, panels_of, product
 
 
 @inline
@@ -31,9 +30,9 @@ def logits(weights, packed, states, sizes, stream, first, last):
     H, O = states.H, states.O
     start = stream * (sizes.T + 1) + first
     row = O.shape[2]
-    h, VT = Matrix(at(H, start * H.shape[2]), H.shape[2], 1), Matrix(at(packed.V, 0), row, 1)
+    h = Matrix(at(H, start * H.shape[2]), H.shape[2], 1)
     o = Matrix(at(O, start * row), row, 1)
-    product(h, VT, o, last - first, sizes.m, whole(sizes.K, lanes_of(O)), False)
+    product(h, panels_of(packed.VT), o, last - first, sizes.m, sizes.K, False)
 
 
 @jit
@@ -103,17 +102,16 @@ def time_steps(sizes, shard, width):
 
 
 @inline
-def hidden_gradient(weights, states, sizes, shard):
+def hidden_gradient(packed, states, sizes, shard):
     """states.D from the gradient of the logits in O, by way of the output layer alone."""
     O, D = states.O, states.D
     row, hidden = O.shape[2], D.shape[2]
     width = lanes_of(O)
-    V = Matrix(at(weights.V, 0), hidden, 1)
     begin, end = time_steps(sizes, shard, width)
     for s in range(shard.first, shard.last):
         start = s * (sizes.T + 1) + begin
         do, dh = Matrix(at(O, start * row), row, 1), Matrix(at(D, start * hidden), hidden, 1)
-        product(do, V, dh, end - begin, sizes.K, whole(sizes.m, width), False)
+        product(do, panels_of(packed.V), dh, end - begin, sizes.K, sizes.m, False)
 
 
 @jit

@@ -10,9 +10,9 @@ from numba.extending import overload
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.elementwise import tanh
-from fastrnn.kernels.simd import at, lanes_of, load, store, whole
+from fastrnn.kernels.simd import at, lanes_of, load, store
 from fastrnn.kernels.team import barrier, deal
-from fastrnn.kernels.tiles import Matrix, product
+from fastrnn.kernels.tiles import Matrix, columns_from, panels_of, product
 
 
 class RNNWeights(NamedTuple):
@@ -37,8 +37,7 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
         stream = (sizes.T + 1) * row
         streams = shard.last - shard.first
         begin, end = deal(sizes.m, width, shard.part, shard.parts)
-        columns = whole(end - begin, width)
-        WT = Matrix(at(packed.W, begin), row, 1)
+        WT = columns_from(panels_of(packed.WT), begin)
         for s in range(shard.first, shard.last):
             for i in range(begin, end, width):
                 store(H, s * stream + i, load(states.before, (shard.start + s) * row + i))
@@ -57,8 +56,9 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
                 Matrix(at(H, start + begin), stream, 1),
                 streams,
                 sizes.m,
-                columns,
-                True,
+                end - begin,
+                add=True,
+                backwards=t % 2 == 0,
             )
             for s in range(streams):
                 for i in range(start + s * stream + begin, start + s * stream + end, width):
@@ -83,8 +83,7 @@ def _backward(weights, packed, states, sizes, team, shard):
         stream = (sizes.T + 1) * row
         streams = shard.last - shard.first
         begin, end = deal(sizes.m, width, shard.part, shard.parts)
-        columns = whole(end - begin, width)
-        W = Matrix(at(weights.W, begin), row, 1)
+        W = columns_from(panels_of(packed.W), begin)
         for t in range(sizes.T, 0, -1):
             start = shard.first * stream + t * row
             if t < sizes.T:
@@ -97,8 +96,9 @@ def _backward(weights, packed, states, sizes, team, shard):
                     Matrix(at(D, start + begin), stream, 1),
                     streams,
                     sizes.m,
-                    columns,
-                    True,
+                    end - begin,
+                    add=True,
+                    backwards=t % 2 == 0,
                 )
             for s in range(streams):
                 for i in range(start + s * stream + begin, start + s * stream + end, width):

@@ -1,11 +1,13 @@
-"""Matrix products in register tiles, and transposition in registers.
+"""Matrix products in register tiles, and the packing of weights for them.
 
 A tile is R rows by N vectors of C, kept in registers while k runs over the whole sum: per k it
 takes N vector loads of B, and R numbers of A, each spread over a vector. Every element of a product
 is one chain of fused multiply-adds in the order of k, whatever the tile; so all tile shapes, and
 all processors, give the same bits.
 
-Matrices lie anywhere in contiguous arrays; their rows, but for those of A, are whole vectors.
+The vectors here are as long as a register of the processor. B is read fastest when it lies in
+panels, each one vector wide and with its rows one behind the other: then a tile reads N streams of
+memory, which the processor foresees, instead of pieces that are a row apart.
 """
 
 from __future__ import annotations
@@ -17,147 +19,43 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.kernels.compile import cpu_features, inline, jit
-from fastrnn.kernels.simd import (
-    INT32,
-    at,
-    beyond,
-    fma_function,
-    lanes,
-    lanes_of,
-    spread_element,
-)
+from fastrnn.kernels.simd import INT32, at, beyond, fma_function, spread_element
 
 INT64 = ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
+LINE_BYTES = 64  # of the caches of most processors
+ALIGNMENTS = {ir.FloatType: 4, ir.DoubleType: 8}  # bytes
 
-# The largest tiles whose sums, loads and spread numbers fit in the registers: AVX2 has 16
-# registers of half a vector, NEON 32 of a quarter. A single row takes more vectors, enough to hide
-# the latency of the fused multiply-add. (SSE2 alone has neither the registers nor that operation,
-# and is only right, not fast.)
+# The most vectors of a tile by its number of rows, from 0 on: so many that their sums, and what is
+# loaded for them, fit in the registers, of which AVX2 has 16 and AVX-512 and NEON have 32; and that
+# enough sums are in progress to hide the latency of the multiply-add. (SSE2 alone has no fused
+# multiply-add, and is only right, not fast.)
 if "+avx512f" in cpu_features():
-    TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 4, 8
+    REGISTER_BYTES, WIDEST = 64, (0, 8, 4, 4, 4, 4, 4)
+elif "+avx2" in cpu_features():
+    REGISTER_BYTES, WIDEST = 32, (0, 8, 6, 4, 3)
+elif "+neon" in cpu_features():
+    REGISTER_BYTES, WIDEST = 16, (0, 8, 4, 4, 4, 4, 4)
 else:
-    TILE_ROWS, TILE_VECTORS, ROW_VECTORS = 6, 1, 6
+    REGISTER_BYTES, WIDEST = 16, (0, 8, 6, 4, 3)
+TILE_ROWS = len(WIDEST) - 1
+VECTORS = max(WIDEST)
 
 
-# Rows of B that are asked for ahead of their use, in tiles that have the time for it: one of few
-# rows is busy loading. The processor itself does not foresee rows that are far apart. Measured at
-# m = 512 and 1024: up to 20 % faster with 8, less with 4 or 16.
-AHEAD = 8
-AHEAD_ROWS = 4
-
-
-class _Matrix:
-    """A matrix in memory while code is generated, from its element `offset` on."""
-
-    def __init__(self, context, builder, pointer_type, pointer, offset):
-        self.builder = builder
-        self.align = pointer_type.dtype.bitwidth // 8
-        self.width = lanes(pointer_type.dtype)
-        self.vector = ir.VectorType(context.get_value_type(pointer_type.dtype), self.width)
-        self.first = builder.gep(pointer, [offset])
-
-    def _pointer(self, offset: ir.Value, v: int) -> ir.Value:
-        pointer = self.builder.gep(self.first, [self.builder.add(offset, INT64(v * self.width))])
-        return self.builder.bitcast(pointer, self.vector.as_pointer())
-
-    def load(self, offset: ir.Value, v: int = 0) -> ir.Value:
-        return self.builder.load(self._pointer(offset, v), align=self.align)
-
-    def store(self, value: ir.Value, offset: ir.Value, v: int = 0) -> None:
-        self.builder.store(value, self._pointer(offset, v), align=self.align)
-
-    def prefetch(self, offset: ir.Value, v: int) -> None:
-        name, function = "llvm.prefetch.p0i8", ir.FunctionType(ir.VoidType(), [BYTES, *[INT32] * 3])
-        prefetch = self.builder.module.globals.get(name)
-        prefetch = prefetch or ir.Function(self.builder.module, function, name)
-        pointer = self.builder.bitcast(self._pointer(offset, v), BYTES)
-        read, into_all_caches, data = INT32(0), INT32(3), INT32(1)
-        self.builder.call(prefetch, [pointer, read, into_all_caches, data])
-
-    def load_spread(self, offset: ir.Value) -> ir.Value:
-        return spread_element(
-            self.builder, self.builder.load(self.builder.gep(self.first, [offset])), self.width
-        )
-
-
-def _emit_tile(builder, R, N, A, a_row, a_k, B, b_k, C, c_row, n, add):
-    """Code of a tile: C[:R, :N] = A[:R, :n] B[:n, :N], added to what C holds if `add`."""
-    fma = fma_function(builder, C.vector)
-    elements = [(r, v) for r in range(R) for v in range(N)]
-    c_rows = [builder.mul(c_row, INT64(r)) for r in range(R)]
-    a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
-    zero = ir.Constant(C.vector, [0.0] * C.width)
-
-    entry = builder.block
-    load, loop, end = (
-        builder.function.append_basic_block(f"tile{R}x{N}.{name}")
-        for name in ("load", "loop", "end")
-    )
-    builder.cbranch(add, load, loop)
-    builder.position_at_end(load)
-    loaded = {(r, v): C.load(c_rows[r], v) for r, v in elements}
-    if R >= AHEAD_ROWS:  # what the tile below this one will load
-        below = builder.mul(c_row, INT64(R))
-        for r, v in elements:
-            C.prefetch(builder.add(c_rows[r], below), v)
-    builder.branch(loop)
-
-    builder.position_at_end(loop)
-    k = builder.phi(INT64)
-    sums = {element: builder.phi(C.vector) for element in elements}
-    b_vectors = [B.load(builder.mul(k, b_k), v) for v in range(N)]
-    if R >= AHEAD_ROWS:
-        for v in range(N):
-            B.prefetch(builder.mul(builder.add(k, INT64(AHEAD)), b_k), v)
-        A.prefetch(builder.mul(builder.add(k, INT64(AHEAD)), a_k), 0)
-    after = {}
-    for r in range(R):
-        a_spread = A.load_spread(builder.add(builder.mul(k, a_k), a_rows[r]))
-        for v in range(N):
-            after[r, v] = builder.call(fma, [a_spread, b_vectors[v], sums[r, v]])
-    next_k = builder.add(k, INT64(1))
-    for phi, at_entry, at_load, at_loop in [
-        (k, INT64(0), INT64(0), next_k),
-        *((sums[e], zero, loaded[e], after[e]) for e in elements),
-    ]:
-        phi.add_incoming(at_entry, entry)
-        phi.add_incoming(at_load, load)
-        phi.add_incoming(at_loop, loop)
-    builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
-
-    builder.position_at_end(end)
-    for r, v in elements:
-        C.store(after[r, v], c_rows[r], v)
+def register_lanes(dtype) -> int:
+    """Elements of a vector of the tiles, for a NumPy or Numba float type."""
+    bits = dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize
+    return 8 * REGISTER_BYTES // bits
 
 
 @intrinsic
-def tile(typing, rows, vectors, A, a, a_row, a_k, B, b, b_k, C, c, c_row, n, add):
-    """One tile: at most TILE_ROWS by TILE_VECTORS, or 1 by ROW_VECTORS."""
-    i = types.intp
-    signature = types.void(i, i, A, i, i, i, B, i, i, C, i, i, i, types.boolean)
+def register_lanes_of(typing, array):
+    """Elements of an array, or behind a pointer, that make a vector of the tiles."""
 
     def codegen(context, builder, signature, args):
-        rows, vectors, a_start, a, a_row, a_k, b_start, b, b_k, c_start, c, c_row, n, add = args
-        a_matrix = _Matrix(context, builder, A, a_start, a)
-        b_matrix = _Matrix(context, builder, B, b_start, b)
-        c_matrix = _Matrix(context, builder, C, c_start, c)
-        shapes = [(r, v) for r in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)]
-        shapes += [(1, v) for v in range(TILE_VECTORS + 1, ROW_VECTORS + 1)]
-        end = builder.function.append_basic_block("tiles.end")
-        number = builder.add(builder.mul(rows, INT64(ROW_VECTORS + 1)), vectors)
-        switch = builder.switch(number, end)
-        for R, N in shapes:
-            block = builder.function.append_basic_block(f"tile{R}x{N}")
-            switch.add_case(INT64(R * (ROW_VECTORS + 1) + N), block)
-            builder.position_at_end(block)
-            operands = a_matrix, a_row, a_k, b_matrix, b_k, c_matrix, c_row
-            _emit_tile(builder, R, N, *operands, n, add)
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
+        return context.get_constant(types.intp, register_lanes(array.dtype))
 
-    return signature, codegen
+    return types.intp(array), codegen
 
 
 class Matrix(NamedTuple):
@@ -168,27 +66,54 @@ class Matrix(NamedTuple):
     column: int
 
 
-@jit
-def from_row(A, i):
-    """The rows of A from row i on."""
-    return Matrix(beyond(A.first, i * A.row), A.row, A.column)
+class Panels(NamedTuple):
+    """A matrix in panels; vector v of row k begins k·row + v·panel elements behind the first.
+
+    Of a matrix that has not been packed, the panels are its columns, and `panel` is a vector.
+    """
+
+    first: Any  # pointer (simd.at)
+    row: int
+    panel: int
 
 
 @jit
-def from_column(A, j):
-    """The columns of A from column j on."""
-    return Matrix(beyond(A.first, j * A.column), A.row, A.column)
+def panels_of(array):
+    """All of a packed matrix, whose panels are the rows of `array`."""
+    return Panels(at(array, 0), register_lanes_of(array), array.shape[1])
+
+
+@jit
+def unpacked(first, row):
+    """Panels of a matrix whose rows are `row` elements apart."""
+    return Panels(first, row, register_lanes_of(first))
+
+
+@jit
+def rows_from(B, k):
+    """The rows of B, which is in panels, from row k on."""
+    return Panels(beyond(B.first, k * B.row), B.row, B.panel)
+
+
+@jit
+def columns_from(B, j):
+    """The columns of B, which is in panels, from column j on, the first of a panel."""
+    return Panels(beyond(B.first, j // register_lanes_of(B.first) * B.panel), B.row, B.panel)
 
 
 @inline
-def product(A, B, C, rows, n, columns, add):
-    """C = A B, or C += A B if `add`; for n ≥ 1 and columns that are whole vectors.
+def product(A, B, C, rows, n, columns, add, backwards=False):
+    """C = A B, or C += A B if `add`; for n ≥ 1.
+
+    C and B have whole vectors of columns, beyond `columns` too. If `backwards`, their last columns
+    come first: of a B that is larger than a cache, and used over and over, every other time, a part
+    is still there.
 
     A   (rows, n)        in   Matrix; of any strides, so Aᵀ needs no copy
-    B   (n, columns)     in   Matrix whose rows are contiguous
+    B   (n, columns)     in   Panels
     C   (rows, columns)  out  Matrix whose rows are contiguous
     """
-    _product(A, B, C, rows, n, columns, at_run_time(add))
+    _product(A, B, C, rows, n, columns, at_run_time(add), at_run_time(backwards))
 
 
 @intrinsic
@@ -206,81 +131,196 @@ def at_run_time(typing, value):
 
 
 @jit
-def _product(A, B, C, rows, n, columns, add):
-    width = lanes_of(C.first)
-    vectors = columns // width
-    # Rows and vectors are dealt out as evenly as possible: 25 rows are 5 tiles of 5, not 4 of 6 and
-    # a slow one of 1.
-    strips = -(-vectors // (ROW_VECTORS if rows == 1 else TILE_VECTORS))
+def _product(A, B, C, rows, n, columns, add, backwards):
+    lanes = register_lanes_of(C.first)
+    vectors = -(-columns // lanes)
+    # Rows and vectors are dealt out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
+    # three of 4 and a slow one of 1.
     blocks = -(-rows // TILE_ROWS)
-    v = 0
-    for strip in range(strips, 0, -1):
-        strip_vectors = (vectors - v) // strip if strip > 1 else vectors - v
+    strips = -(-vectors // WIDEST[-(-rows // blocks)])
+    for i in range(strips):
+        strip = strips - 1 - i if backwards else i
+        v = vectors * strip // strips
+        strip_vectors = vectors * (strip + 1) // strips - v
         r = 0
         for block in range(blocks, 0, -1):
-            block_rows = (rows - r) // block if block > 1 else rows - r
+            block_rows = (rows - r) // block
             tile(
                 block_rows,
                 strip_vectors,
-                A.first,
-                r * A.row,
+                beyond(A.first, r * A.row),
                 A.row,
                 A.column,
-                B.first,
-                v * width,
+                beyond(B.first, v * B.panel),
                 B.row,
-                C.first,
-                r * C.row + v * width,
+                B.panel,
+                beyond(C.first, r * C.row + v * lanes),
                 C.row,
                 n,
                 add,
             )
             r += block_rows
-        v += strip_vectors
 
 
 @intrinsic
-def transpose_block(typing, A, a_row, B, b_row):
-    """A square of one vector's width: B[j, i] = A[i, j], in log2(width) rounds of shuffles."""
-    signature = types.void(A, types.intp, B, types.intp)
+def tile(typing, rows, vectors, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add):
+    """C[:rows, :vectors] = A[:rows, :n] B[:n, :vectors], added to what C holds if `add`."""
+    i = types.intp
+    signature = types.void(i, i, A, i, i, B, i, i, C, i, i, types.boolean)
 
     def codegen(context, builder, signature, args):
-        a, a_row, b, b_row = args
-        source = _Matrix(context, builder, A, a, INT64(0))
-        target = _Matrix(context, builder, B, b, INT64(0))
-        width = source.width
-        rows = [source.load(builder.mul(a_row, INT64(r))) for r in range(width)]
-        half = 1
-        while half < width:
-            # Swap the upper right and lower left quarters of each square of 2·half.
-            upper = [j if not j & half else width + j - half for j in range(width)]
-            lower = [j + half if not j & half else width + j for j in range(width)]
-            for r in range(width):
-                if not r & half:
-                    pair = rows[r], rows[r + half]
-                    rows[r], rows[r + half] = (
-                        builder.shuffle_vector(
-                            *pair, ir.Constant(ir.VectorType(INT32, width), mask)
-                        )
-                        for mask in (upper, lower)
-                    )
-            half *= 2
-        for r in range(width):
-            target.store(rows[r], builder.mul(b_row, INT64(r)))
+        rows, vectors, *rest = args
+        lanes = register_lanes(A.dtype)
+        end = builder.function.append_basic_block("tiles.end")
+        number = builder.add(builder.mul(rows, INT64(VECTORS + 1)), vectors)
+        switch = builder.switch(number, end)
+        for R in range(1, TILE_ROWS + 1):
+            for N in range(1, WIDEST[R] + 1):
+                block = builder.function.append_basic_block(f"tile{R}x{N}")
+                switch.add_case(INT64(R * (VECTORS + 1) + N), block)
+                builder.position_at_end(block)
+                _emit_tile(builder, lanes, R, N, *rest)
+                builder.branch(end)
+        builder.position_at_end(end)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-@jit
-def transpose(A, B, first, last, columns):
-    """B[:, first:last] = A[first:last].T, for whole vectors of rows and columns.
+def _emit_tile(builder, lanes, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add):
+    """Code of one shape of tile."""
+    element = A.type.pointee
+    vector = ir.VectorType(element, lanes)
+    fma = fma_function(builder, vector)
+    a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
+    b_panels = [builder.mul(b_panel, INT64(v)) for v in range(N)]
+    c_rows = [builder.gep(C, [builder.mul(c_row, INT64(r))]) for r in range(R)]
+    places = [builder.gep(row, [INT64(v * lanes)]) for row in c_rows for v in range(N)]
+    zero = ir.Constant(vector, [0.0] * lanes)
 
-    A   (I, J)  in
-    B   (J, I)  out
+    entry = builder.block
+    load, loop, end = (
+        builder.function.append_basic_block(f"tile{R}x{N}.{name}")
+        for name in ("load", "loop", "end")
+    )
+    builder.cbranch(add, load, loop)
+    builder.position_at_end(load)
+    loaded = [load_vector(builder, place, lanes) for place in places]
+    for row in c_rows:  # what the tile below this one will load
+        below = builder.gep(row, [builder.mul(c_row, INT64(R))])
+        for j in range(0, N * lanes, LINE_BYTES // ALIGNMENTS[type(element)]):
+            prefetch(builder, builder.gep(below, [INT64(j)]))
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k, a, b = (builder.phi(kind) for kind in (INT64, A.type, B.type))
+    before = [builder.phi(vector) for _ in places]
+    a_spread = [
+        spread_element(builder, builder.load(builder.gep(a, [row])), lanes) for row in a_rows
+    ]
+    b_vectors = [load_vector(builder, builder.gep(b, [panel]), lanes) for panel in b_panels]
+    after = [
+        builder.call(fma, [a_spread[i // N], b_vectors[i % N], sum_before])
+        for i, sum_before in enumerate(before)
+    ]
+    next_k = builder.add(k, INT64(1))
+    for phi, at_start, at_loop in [
+        (k, INT64(0), next_k),
+        (a, A, builder.gep(a, [a_k])),
+        (b, B, builder.gep(b, [b_k])),
+    ]:
+        phi.add_incoming(at_start, entry)
+        phi.add_incoming(at_start, load)
+        phi.add_incoming(at_loop, loop)
+    for phi, at_load, at_loop in zip(before, loaded, after, strict=True):
+        phi.add_incoming(zero, entry)
+        phi.add_incoming(at_load, load)
+        phi.add_incoming(at_loop, loop)
+    builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
+
+    builder.position_at_end(end)
+    for place, value in zip(places, after, strict=True):
+        store_vector(builder, value, place)
+
+
+def prefetch(builder, pointer: ir.Value) -> None:
+    """Have the line of memory that `pointer` points to brought into the first-level cache."""
+    kind = ir.FunctionType(ir.VoidType(), [BYTES, INT32, INT32, INT32])
+    name = "llvm.prefetch.p0i8"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    to_read, to_all_caches, data = INT32(0), INT32(3), INT32(1)
+    builder.call(function, [builder.bitcast(pointer, BYTES), to_read, to_all_caches, data])
+
+
+def load_vector(builder, pointer: ir.Value, lanes: int) -> ir.Value:
+    """The vector that begins where `pointer` points to, at any place in memory."""
+    element = pointer.type.pointee
+    vector = ir.VectorType(element, lanes).as_pointer()
+    return builder.load(builder.bitcast(pointer, vector), align=ALIGNMENTS[type(element)])
+
+
+def store_vector(builder, value: ir.Value, pointer: ir.Value) -> None:
+    """The same, the other way."""
+    vector = value.type.as_pointer()
+    align = ALIGNMENTS[type(value.type.element)]
+    builder.store(value, builder.bitcast(pointer, vector), align=align)
+
+
+@intrinsic
+def pack_block(typing, A, a_row, copy, transposed):
+    """A square of one vector's width: copied, and transposed, each to contiguous rows."""
+    signature = types.void(A, types.intp, copy, transposed)
+
+    def codegen(context, builder, signature, args):
+        source, a_row, *targets = args
+        lanes = register_lanes(A.dtype)
+        rows = [
+            load_vector(builder, builder.gep(source, [builder.mul(a_row, INT64(r))]), lanes)
+            for r in range(lanes)
+        ]
+        for target, values in zip(targets, (rows, transpose(builder, rows)), strict=True):
+            for r, value in enumerate(values):
+                store_vector(builder, value, builder.gep(target, [INT64(r * lanes)]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def transpose(builder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The columns of a square of vectors, in log2 of its width rounds of shuffles."""
+    rows, width = list(rows), len(rows)
+    half = 1
+    while half < width:
+        # Swap the upper right and lower left quarters of each square of 2·half.
+        upper = [j if not j & half else width + j - half for j in range(width)]
+        lower = [j + half if not j & half else width + j for j in range(width)]
+        for r in range(width):
+            if not r & half:
+                pair = rows[r], rows[r + half]
+                rows[r], rows[r + half] = (
+                    builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(INT32, width), mask))
+                    for mask in (upper, lower)
+                )
+        half *= 2
+    return rows
+
+
+@jit
+def pack(A, first, last, columns, packed, transposed):
+    """The rows of A from first to last - 1, whole vectors of them, into panels of A and of Aᵀ.
+
+    A           (I, J)  in
+    packed      out     panels of A, of which these are some rows
+    transposed  out     panels of Aᵀ, of which these are some whole ones
     """
-    width = lanes_of(A)
-    a_row, b_row = A.shape[1], B.shape[1]
-    for i in range(first, last, width):
-        for j in range(0, columns, width):
-            transpose_block(at(A, i * a_row + j), a_row, at(B, j * b_row + i), b_row)
+    lanes = register_lanes_of(A)
+    row = A.shape[1]
+    for i in range(first, last, lanes):
+        panel = i // lanes * transposed.shape[1]
+        for j in range(0, columns, lanes):
+            pack_block(
+                at(A, i * row + j),
+                row,
+                at(packed, j // lanes * packed.shape[1] + i * lanes),
+                at(transposed, panel + j * lanes),
+            )
