@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -96,7 +97,7 @@ class Trainer:
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0
-        self.smooth_loss = self.network.loss(self.streams.read(0, 1))
+        self.smooth_loss = self._rehearse()
         if not np.isfinite(self.smooth_loss):
             raise FastrnnError(
                 "the loss is not finite before the first update; "
@@ -108,10 +109,19 @@ class Trainer:
         self.seconds = 0.0
         # The best model is the current one; it is copied when the next update makes it worse.
         self._best_is_current = True
-        # No updates, no draws: compiles the kernels, so that no measured time contains it.
-        start = self.streams.read(0, 0)
-        self.network.train(start, Record(0.0, 0.0, -1, False), np.empty(0))
-        self.network.sample(self.network.hidden[0].copy(), start[:, 0], np.empty(0))
+
+    def _rehearse(self) -> float:
+        """Loss of the first chunk, by the first update, which is taken back.
+
+        And no character drawn: so that no measured time contains the compilation of the kernels.
+        """
+        network = self.network
+        before = network.copy_state()
+        codes = self.streams.read(0, 1)
+        record = network.train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
+        network.restore_state(before)
+        network.sample(network.hidden[0].copy(), codes[:1, 0], np.empty(0))
+        return record.smooth_loss
 
     def advance(self, count: int) -> None:
         """Make `count` updates within the current epoch.

@@ -20,13 +20,15 @@ PACK = """
 import numpy as np
 from fastrnn.config import Config
 from fastrnn.kernels import entries
+from fastrnn.kernels.tiles import register_lanes
 from fastrnn.network import Network
 network = Network(Config(hidden=2), 2)
 network.parameters["W"][...] = [[1, 2], [3, 4]]
 network.pack()
 stats = entries.pack.versions["float32"].stats
 hits, misses = (sum(count.values()) for count in (stats.cache_hits, stats.cache_misses))
-print(network._packed.W[:2, :2].tolist(), hits, misses)
+panel = network._packed.WT[0].reshape(-1, register_lanes(network.dtype))
+print(panel[:2, :2].tolist(), hits, misses)
 """
 
 
@@ -57,7 +59,7 @@ def test_a_change_of_a_helper_is_noticed(package):
 
     # A helper of a helper of the cached kernel, in another file.
     path = package.folder / "fastrnn/kernels/tiles.py"
-    path.write_text(path.read_text().replace("target.store(rows[r],", "target.store(rows[0],"))
+    path.write_text(path.read_text().replace("store_vector(builder, value,", "store_vector(builder, values[0],"))
     assert package() == "[[1.0, 3.0], [1.0, 3.0]] 0 1"
 
 

@@ -1,15 +1,16 @@
 """Errors of exp, tanh, log and 1/√x over their whole ranges, against long double."""
 
+import numba
 import numpy as np
 import pytest
 
 from fastrnn.kernels import elementwise
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.simd import lanes_of, load, store
 
 
 def compiled(function):
-    @jit
+    @numba.njit(**OPTIONS)
     def run(x, y):
         for i in range(0, x.size, lanes_of(x)):
             store(y, i, function(load(x, i)))

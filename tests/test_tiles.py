@@ -1,21 +1,22 @@
 """Products and transposition against NumPy, over shapes that need every tile."""
 
+import numba
 import numpy as np
 import pytest
 
 from fastrnn.kernels import tiles
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.simd import at, padded
 from fastrnn.network import aligned_zeros
 
 
-@jit
+@numba.njit(**OPTIONS)
 def product(A, row, column, B, C, rows, n, add):
     a, c = tiles.Matrix(at(A, 0), row, column), tiles.Matrix(at(C, 0), C.shape[1], 1)
     tiles.product(a, tiles.unpacked(at(B, 0), B.shape[1]), c, rows, n, C.shape[1], add)
 
 
-@jit
+@numba.njit(**OPTIONS)
 def product_in_panels(A, B, C, columns, first, backwards):
     """C = A B[:, first:], of a B in panels."""
     a, c = tiles.Matrix(at(A, 0), A.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
@@ -23,7 +24,7 @@ def product_in_panels(A, B, C, columns, first, backwards):
     tiles.product(a, b, c, A.shape[0], A.shape[1], columns, False, backwards)
 
 
-@jit
+@numba.njit(**OPTIONS)
 def pack(A, first, last, packed, transposed):
     tiles.pack(A, first, last, A.shape[1], packed, transposed)
 

@@ -22,7 +22,9 @@ from fastrnn.cache import cache_folder, is_ours
 
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
-OPTIONS = {"error_model": "numpy", "nogil": True}
+OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+# For what only kernels call; code to call it from Python would be compiled for nothing.
+INNER = {**OPTIONS, "no_cpython_wrapper": True}
 
 
 def _hash_of_sources() -> str:
@@ -72,7 +74,7 @@ def compilation_notice(tell: Callable[[], None]) -> Iterator[None]:
 
 def jit(function: Callable) -> Callable:
     """Compile a kernel that others call; it becomes part of their machine code."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**INNER)(function)
 
 
 def inline(function: Callable) -> Callable:
@@ -81,7 +83,7 @@ def inline(function: Callable) -> Callable:
     Numba makes machine code of every function together with all that it calls; each level of calls
     above the tiles would compile them once more.
     """
-    return numba.njit(inline="always", **OPTIONS)(function)
+    return numba.njit(inline="always", **INNER)(function)
 
 
 def named(name: str) -> Callable[[Callable], Callable]:

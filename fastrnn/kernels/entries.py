@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fastrnn.kernels import cell, gradients, optimizer, output, tiles
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.simd import lanes_of, load, store
@@ -21,7 +23,7 @@ SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
 class Record(NamedTuple):
     """The smooth loss and its lowest value, before and after some updates."""
 
-    smooth_loss: float
+    smooth_loss: float  # NaN if there is none: it starts from the loss of the first chunk
     lowest: float  # of all updates ever
     lowest_index: int  # of the update in this call that reached it, or -1
     pending: bool  # whether the weights of the lowest are still the current ones, not copied
@@ -106,7 +108,7 @@ def train(
             team, thread, weights, packed, states, sizes, codes, i * sizes.T, gradient
         )
         # Every thread follows the smooth loss by itself, so all come to the same decisions.
-        smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * nats
+        smooth = nats if np.isnan(smooth) else SMOOTHING * smooth + (1.0 - SMOOTHING) * nats
         # While the smooth loss falls, the best model is the current one: it is copied only when the
         # next update would not improve it.
         if pending and not smooth < lowest:

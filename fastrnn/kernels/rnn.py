@@ -8,7 +8,7 @@ import numpy as np
 from numba.extending import overload
 
 from fastrnn.kernels import cell
-from fastrnn.kernels.compile import OPTIONS
+from fastrnn.kernels.compile import INNER
 from fastrnn.kernels.elementwise import tanh
 from fastrnn.kernels.simd import at, lanes_of, load, store
 from fastrnn.kernels.team import barrier, deal
@@ -25,7 +25,7 @@ class RNNWeights(NamedTuple):
     c: np.ndarray  # (K,)
 
 
-@overload(cell.forward, jit_options=OPTIONS)
+@overload(cell.forward, jit_options=INNER)
 def _forward(weights, packed, states, sizes, team, shard, codes, first):
     if weights.instance_class is not RNNWeights:
         return None
@@ -71,7 +71,7 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
     return forward
 
 
-@overload(cell.backward, jit_options=OPTIONS)
+@overload(cell.backward, jit_options=INNER)
 def _backward(weights, packed, states, sizes, team, shard):
     if weights.instance_class is not RNNWeights:
         return None

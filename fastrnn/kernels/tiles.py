@@ -12,6 +12,7 @@ memory, which the processor foresees, instead of pieces that are a row apart.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -194,53 +195,57 @@ def _emit_tile(builder, lanes, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n
     fma = fma_function(builder, vector)
     a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
     b_panels = [builder.mul(b_panel, INT64(v)) for v in range(N)]
+    a_end = builder.gep(A, [builder.mul(n, a_k)])
     c_rows = [builder.gep(C, [builder.mul(c_row, INT64(r))]) for r in range(R)]
     places = [builder.gep(row, [INT64(v * lanes)]) for row in c_rows for v in range(N)]
     zero = ir.Constant(vector, [0.0] * lanes)
-
-    entry = builder.block
-    load, loop, end = (
-        builder.function.append_basic_block(f"tile{R}x{N}.{name}")
-        for name in ("load", "loop", "end")
-    )
-    builder.cbranch(add, load, loop)
-    builder.position_at_end(load)
-    loaded = [load_vector(builder, place, lanes) for place in places]
+    at_start = [builder.select(add, load_vector(builder, place, lanes), zero) for place in places]
     for row in c_rows:  # what the tile below this one will load
         below = builder.gep(row, [builder.mul(c_row, INT64(R))])
         for j in range(0, N * lanes, LINE_BYTES // ALIGNMENTS[type(element)]):
             prefetch(builder, builder.gep(below, [INT64(j)]))
+    entry = builder.block
+    loop, end = (
+        builder.function.append_basic_block(f"tile{R}x{N}.{name}") for name in ("loop", "end")
+    )
     builder.branch(loop)
 
     builder.position_at_end(loop)
-    k, a, b = (builder.phi(kind) for kind in (INT64, A.type, B.type))
+    a, b = builder.phi(A.type), builder.phi(B.type)
     before = [builder.phi(vector) for _ in places]
-    a_spread = [
-        spread_element(builder, builder.load(builder.gep(a, [row])), lanes) for row in a_rows
-    ]
-    b_vectors = [load_vector(builder, builder.gep(b, [panel]), lanes) for panel in b_panels]
-    after = [
-        builder.call(fma, [a_spread[i // N], b_vectors[i % N], sum_before])
-        for i, sum_before in enumerate(before)
-    ]
-    next_k = builder.add(k, INT64(1))
-    for phi, at_start, at_loop in [
-        (k, INT64(0), next_k),
-        (a, A, builder.gep(a, [a_k])),
-        (b, B, builder.gep(b, [b_k])),
+    # In an order that needs few registers at a time.
+    load_a = cache(
+        lambda r: spread_element(builder, builder.load(builder.gep(a, [a_rows[r]])), lanes)
+    )
+    load_b = cache(lambda v: load_vector(builder, builder.gep(b, [b_panels[v]]), lanes))
+    order = [(r, v) for r in range(R) for v in range(N)]
+    after = {
+        (r, v): builder.call(fma, [load_a(r), load_b(v), before[r * N + v]])
+        for r, v in (order if N <= R else sorted(order, key=lambda place: place[::-1]))
+    }
+    after = [after[place] for place in order]
+    next_a, next_b = opaque(builder, builder.gep(a, [a_k])), opaque(builder, builder.gep(b, [b_k]))
+    for phi, first, following in [
+        (a, A, next_a),
+        (b, B, next_b),
+        *zip(before, at_start, after, strict=True),
     ]:
-        phi.add_incoming(at_start, entry)
-        phi.add_incoming(at_start, load)
-        phi.add_incoming(at_loop, loop)
-    for phi, at_load, at_loop in zip(before, loaded, after, strict=True):
-        phi.add_incoming(zero, entry)
-        phi.add_incoming(at_load, load)
-        phi.add_incoming(at_loop, loop)
-    builder.cbranch(builder.icmp_signed("<", next_k, n), loop, end)
+        phi.add_incoming(first, entry)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_unsigned("!=", next_a, a_end), loop, end)
 
     builder.position_at_end(end)
     for place, value in zip(places, after, strict=True):
         store_vector(builder, value, place)
+
+
+def opaque(builder, value: ir.Value) -> ir.Value:
+    """The same value, as one that the compiler knows nothing of.
+
+    Of a loop it understands it makes another one, with a pointer for each row and panel, unrolled:
+    these are more than there are registers, and are loaded from memory in between.
+    """
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
 
 
 def prefetch(builder, pointer: ir.Value) -> None:
