@@ -15,7 +15,7 @@ from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
 
-ENOUGH = 4_000_000  # multiply-adds for a thread; measured from m = 100 to 512 with few streams
+ENOUGH = 2_000_000  # multiply-adds for a thread; measured from m = 32 to 512 with few streams
 MOST_THREADS = 1024
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 

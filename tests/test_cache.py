@@ -59,7 +59,9 @@ def test_a_change_of_a_helper_is_noticed(package):
 
     # A helper of a helper of the cached kernel, in another file.
     path = package.folder / "fastrnn/kernels/tiles.py"
-    path.write_text(path.read_text().replace("store_vector(builder, value,", "store_vector(builder, values[0],"))
+    path.write_text(
+        path.read_text().replace("store_vector(builder, value,", "store_vector(builder, values[0],")
+    )
     assert package() == "[[1.0, 3.0], [1.0, 3.0]] 0 1"
 
 

@@ -7,7 +7,7 @@ from fastrnn.kernels.elementwise import rsqrt
 from fastrnn.kernels.gradients import gradient_rows
 from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, store, whole
 from fastrnn.kernels.team import deal
-from fastrnn.kernels.tiles import pack
+from fastrnn.kernels.tiles import pack, register_lanes_of
 
 EPSILON = 1e-8  # keeps the first step of an element without gradient finite
 
@@ -57,7 +57,8 @@ def update(team, thread, weights, gradient, memory, packed, occurring, sizes, et
     adagrad(weights.b, gradient.b, memory.b, begin, end, eta, clip)
     begin, end = deal(sizes.K, width, thread, team.threads)
     adagrad(weights.c, gradient.c, memory.c, begin, end, eta, clip)
-    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, width)
+    lanes = register_lanes_of(weights.b)
+    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, lanes)
     columns = whole(sizes.m, width)
     update_matrix(
         weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, packed.WT, eta, clip

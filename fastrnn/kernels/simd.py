@@ -28,10 +28,10 @@ VECTOR_BYTES = 64
 INT32 = ir.IntType(32)
 
 
-def lanes(dtype) -> int:
+def lanes(dtype, vector_bytes: int = VECTOR_BYTES) -> int:
     """Elements of a vector, for a NumPy or Numba float type."""
     bits = dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize
-    return 8 * VECTOR_BYTES // bits
+    return 8 * vector_bytes // bits
 
 
 def padded(count: int, dtype) -> int:

@@ -13,6 +13,7 @@ memory, which the processor foresees, instead of pieces that are a row apart.
 from __future__ import annotations
 
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -20,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.kernels.compile import cpu_features, inline, jit
-from fastrnn.kernels.simd import INT32, at, beyond, fma_function, spread_element
+from fastrnn.kernels.simd import INT32, at, beyond, fma_function, lanes, spread_element
 
 INT64 = ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
@@ -45,8 +46,7 @@ VECTORS = max(WIDEST)
 
 def register_lanes(dtype) -> int:
     """Elements of a vector of the tiles, for a NumPy or Numba float type."""
-    bits = dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize
-    return 8 * REGISTER_BYTES // bits
+    return lanes(dtype, REGISTER_BYTES)
 
 
 @intrinsic
@@ -133,8 +133,8 @@ def at_run_time(typing, value):
 
 @jit
 def _product(A, B, C, rows, n, columns, add, backwards):
-    lanes = register_lanes_of(C.first)
-    vectors = -(-columns // lanes)
+    width = register_lanes_of(C.first)
+    vectors = -(-columns // width)
     # Rows and vectors are dealt out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
     # three of 4 and a slow one of 1.
     blocks = -(-rows // TILE_ROWS)
@@ -155,7 +155,7 @@ def _product(A, B, C, rows, n, columns, add, backwards):
                 beyond(B.first, v * B.panel),
                 B.row,
                 B.panel,
-                beyond(C.first, r * C.row + v * lanes),
+                beyond(C.first, r * C.row + v * width),
                 C.row,
                 n,
                 add,
@@ -171,7 +171,7 @@ def tile(typing, rows, vectors, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add
 
     def codegen(context, builder, signature, args):
         rows, vectors, *rest = args
-        lanes = register_lanes(A.dtype)
+        width = register_lanes(A.dtype)
         end = builder.function.append_basic_block("tiles.end")
         number = builder.add(builder.mul(rows, INT64(VECTORS + 1)), vectors)
         switch = builder.switch(number, end)
@@ -180,7 +180,7 @@ def tile(typing, rows, vectors, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add
                 block = builder.function.append_basic_block(f"tile{R}x{N}")
                 switch.add_case(INT64(R * (VECTORS + 1) + N), block)
                 builder.position_at_end(block)
-                _emit_tile(builder, lanes, R, N, *rest)
+                _emit_tile(builder, width, R, N, *rest)
                 builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -188,21 +188,24 @@ def tile(typing, rows, vectors, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add
     return signature, codegen
 
 
-def _emit_tile(builder, lanes, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add):
-    """Code of one shape of tile."""
+def _emit_tile(builder, width, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n, add):
+    """Code of `tile` for R rows and N vectors."""
     element = A.type.pointee
-    vector = ir.VectorType(element, lanes)
+    vector = ir.VectorType(element, width)
     fma = fma_function(builder, vector)
     a_rows = [builder.mul(a_row, INT64(r)) for r in range(R)]
     b_panels = [builder.mul(b_panel, INT64(v)) for v in range(N)]
     a_end = builder.gep(A, [builder.mul(n, a_k)])
     c_rows = [builder.gep(C, [builder.mul(c_row, INT64(r))]) for r in range(R)]
-    places = [builder.gep(row, [INT64(v * lanes)]) for row in c_rows for v in range(N)]
-    zero = ir.Constant(vector, [0.0] * lanes)
-    at_start = [builder.select(add, load_vector(builder, place, lanes), zero) for place in places]
+    pairs = [(r, v) for r in range(R) for v in range(N)]
+    places = {(r, v): builder.gep(c_rows[r], [INT64(v * width)]) for r, v in pairs}
+    zero = ir.Constant(vector, [0.0] * width)
+    first = {
+        pair: builder.select(add, load_vector(builder, places[pair], width), zero) for pair in pairs
+    }
     for row in c_rows:  # what the tile below this one will load
         below = builder.gep(row, [builder.mul(c_row, INT64(R))])
-        for j in range(0, N * lanes, LINE_BYTES // ALIGNMENTS[type(element)]):
+        for j in range(0, N * width, LINE_BYTES // ALIGNMENTS[type(element)]):
             prefetch(builder, builder.gep(below, [INT64(j)]))
     entry = builder.block
     loop, end = (
@@ -212,31 +215,29 @@ def _emit_tile(builder, lanes, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n
 
     builder.position_at_end(loop)
     a, b = builder.phi(A.type), builder.phi(B.type)
-    before = [builder.phi(vector) for _ in places]
-    # In an order that needs few registers at a time.
+    before = {pair: builder.phi(vector) for pair in pairs}
     load_a = cache(
-        lambda r: spread_element(builder, builder.load(builder.gep(a, [a_rows[r]])), lanes)
+        lambda r: spread_element(builder, builder.load(builder.gep(a, [a_rows[r]])), width)
     )
-    load_b = cache(lambda v: load_vector(builder, builder.gep(b, [b_panels[v]]), lanes))
-    order = [(r, v) for r in range(R) for v in range(N)]
+    load_b = cache(lambda v: load_vector(builder, builder.gep(b, [b_panels[v]]), width))
+    # By rows, or by vectors where these are more: so the fewest registers hold what is used again.
     after = {
-        (r, v): builder.call(fma, [load_a(r), load_b(v), before[r * N + v]])
-        for r, v in (order if N <= R else sorted(order, key=lambda place: place[::-1]))
+        (r, v): builder.call(fma, [load_a(r), load_b(v), before[r, v]])
+        for r, v in (pairs if N <= R else sorted(pairs, key=itemgetter(1)))
     }
-    after = [after[place] for place in order]
     next_a, next_b = opaque(builder, builder.gep(a, [a_k])), opaque(builder, builder.gep(b, [b_k]))
-    for phi, first, following in [
+    for phi, at_entry, at_loop in [
         (a, A, next_a),
         (b, B, next_b),
-        *zip(before, at_start, after, strict=True),
+        *((before[pair], first[pair], after[pair]) for pair in pairs),
     ]:
-        phi.add_incoming(first, entry)
-        phi.add_incoming(following, loop)
+        phi.add_incoming(at_entry, entry)
+        phi.add_incoming(at_loop, loop)
     builder.cbranch(builder.icmp_unsigned("!=", next_a, a_end), loop, end)
 
     builder.position_at_end(end)
-    for place, value in zip(places, after, strict=True):
-        store_vector(builder, value, place)
+    for pair in pairs:
+        store_vector(builder, after[pair], places[pair])
 
 
 def opaque(builder, value: ir.Value) -> ir.Value:
@@ -257,10 +258,10 @@ def prefetch(builder, pointer: ir.Value) -> None:
     builder.call(function, [builder.bitcast(pointer, BYTES), to_read, to_all_caches, data])
 
 
-def load_vector(builder, pointer: ir.Value, lanes: int) -> ir.Value:
+def load_vector(builder, pointer: ir.Value, width: int) -> ir.Value:
     """The vector that begins where `pointer` points to, at any place in memory."""
     element = pointer.type.pointee
-    vector = ir.VectorType(element, lanes).as_pointer()
+    vector = ir.VectorType(element, width).as_pointer()
     return builder.load(builder.bitcast(pointer, vector), align=ALIGNMENTS[type(element)])
 
 
@@ -278,14 +279,14 @@ def pack_block(typing, A, a_row, copy, transposed):
 
     def codegen(context, builder, signature, args):
         source, a_row, *targets = args
-        lanes = register_lanes(A.dtype)
+        width = register_lanes(A.dtype)
         rows = [
-            load_vector(builder, builder.gep(source, [builder.mul(a_row, INT64(r))]), lanes)
-            for r in range(lanes)
+            load_vector(builder, builder.gep(source, [builder.mul(a_row, INT64(r))]), width)
+            for r in range(width)
         ]
         for target, values in zip(targets, (rows, transpose(builder, rows)), strict=True):
             for r, value in enumerate(values):
-                store_vector(builder, value, builder.gep(target, [INT64(r * lanes)]))
+                store_vector(builder, value, builder.gep(target, [INT64(r * width)]))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -318,14 +319,14 @@ def pack(A, first, last, columns, packed, transposed):
     packed      out     panels of A, of which these are some rows
     transposed  out     panels of Aᵀ, of which these are some whole ones
     """
-    lanes = register_lanes_of(A)
+    width = register_lanes_of(A)
     row = A.shape[1]
-    for i in range(first, last, lanes):
-        panel = i // lanes * transposed.shape[1]
-        for j in range(0, columns, lanes):
+    for i in range(first, last, width):
+        panel = i // width * transposed.shape[1]
+        for j in range(0, columns, width):
             pack_block(
                 at(A, i * row + j),
                 row,
-                at(packed, j // lanes * packed.shape[1] + i * lanes),
-                at(transposed, panel + j * lanes),
+                at(packed, j // width * packed.shape[1] + i * width),
+                at(transposed, panel + j * width),
             )
