@@ -35,7 +35,7 @@ from fastrnn.training import train
 
 BATCHES = (1, 8, 32, 128)
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-JUDGED = 100_000  # characters that the best models read
+JUDGED = 100_000  # characters that the models read
 
 
 def loss_per_character(corpus: Corpus, config: Config, parameters: Parameters) -> float:
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", help="of the result, such as that of the corpus")
     parser.add_argument("--corpus", nargs="*", default=[], help="text, as for fastrnn train")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"(default {EPOCHS})")
-    parser.add_argument("--threads", type=int, help="(default: physical cores)")
+    parser.add_argument("--threads", type=int, help="(default: as fastrnn train)")
     parser.add_argument("--quick", action="store_true", help="one epoch, two batches")
     options = parser.parse_args(arguments)
     corpus = read_corpus(options.corpus)

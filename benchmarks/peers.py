@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,6 @@ import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -347,14 +345,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="of a timing (default 0.2)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all times here")
     options = parser.parse_args(arguments)
-    machine = describe_machine()  # first, to see the load without ours
-    result = {
-        "command": shlex.join(["python", "benchmarks/peers.py", *arguments]),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine,
-        "rounds": options.rounds,
-        **measure(options.shapes, options.methods, options.rounds, options.seconds),
-    }
+    result = common.origin("peers", arguments) | {"rounds": options.rounds}
+    result |= measure(options.shapes, options.methods, options.rounds, options.seconds)
     if not result["rows"]:
         raise SystemExit("nothing was measured")
     print(format_tables(result["rows"]))

@@ -41,7 +41,7 @@ PHASES = {
     "gradients of W, V": ("all gradients", "vector gradients"),
     "gradients of U, b, c": ("vector gradients", None),
     "AdaGrad": ("AdaGrad", None),
-    "packing (transposed copies)": ("AdaGrad and packing", "AdaGrad"),
+    "packing into panels": ("AdaGrad and packing", "AdaGrad"),
 }
 ONCE = ("AdaGrad", "AdaGrad and packing")  # in an update, not for every group of streams
 

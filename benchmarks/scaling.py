@@ -43,7 +43,7 @@ import numpy as np
 
 from common import RESULTS, Steps, Timed, interleaved, load, log, origin, save
 from fastrnn import bench
-from fastrnn.bench import MARK, Shape, digits
+from fastrnn.bench import MARK, Shape, count_threads, digits
 from fastrnn.config import Config
 from fastrnn.corpus import read_corpus
 from fastrnn.kernels import benchmark
@@ -375,7 +375,7 @@ def draw_sweep(data: dict[str, Any], sweep: Sweep, rows: dict, most: int, path: 
     fixed = {name: size for name, size in BASE._asdict().items() if name in ("K", "T")}
     fixed.pop(varied, None)
     sizes_named = ", ".join(f"{name} = {size}" for name, size in fixed.items())
-    threads = "" if varied == "threads" else f", {threads_named(most)}"
+    threads = "" if varied == "threads" else f", {count_threads(most)}"
     caption(figure, data, f"{sizes_named}, {DTYPE.name}{threads}")
     write_picture(figure, path)
 
@@ -419,7 +419,7 @@ def draw_texts(data: dict[str, Any], path: Path) -> None:
         plain(axes)
         axes.set_xlabel("text, millions of characters")
     named = ", ".join(f"{name} = {size}" for name, size in shape._asdict().items())
-    caption(figure, data, f"{named}, {DTYPE.name}, {threads_named(rows[0]['threads'])}")
+    caption(figure, data, f"{named}, {DTYPE.name}, {count_threads(rows[0]['threads'])}")
     write_picture(figure, path)
 
 
@@ -432,10 +432,6 @@ def label(shape: Shape, varied: str) -> str:
     """What tells a shape from the others of its sweep."""
     names = {"m": ("B",), "B": ("m",), "T": ("B",), "threads": ("m", "B")}[varied]
     return ", ".join(f"{name} = {getattr(shape, name)}" for name in names)
-
-
-def threads_named(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def digits_or_whole(number: float) -> str:

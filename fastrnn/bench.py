@@ -139,8 +139,8 @@ class Result:
         write(path, f'{head},\n "rows": [\n{rows}\n ]\n}}\n'.encode())
 
 
-# NumPy and its BLAS obey variables that choose slower code. The baseline gets none of them; and one
-# thread, like our kernels.
+# NumPy and its BLAS obey variables that choose slower code. The baseline gets none of them, and one
+# thread.
 PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "KMP_", "GOTO_", "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL", "BLIS")} | {
     "VECLIB_MAXIMUM_THREADS": "1"

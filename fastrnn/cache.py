@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -24,7 +25,13 @@ def cache_folder() -> Path:
         # Without a home directory the path starts with a literal ~.
         if folder.is_absolute() and is_ours(folder):
             return folder
-    return Path(tempfile.mkdtemp(prefix="fastrnn-"))
+    return _new_folder(tempfile.gettempdir())
+
+
+@cache
+def _new_folder(parent: str) -> Path:
+    """The same one for all of a process: what it has put there, it will look for there."""
+    return Path(tempfile.mkdtemp(prefix="fastrnn-", dir=parent))
 
 
 def is_ours(folder: Path) -> bool:

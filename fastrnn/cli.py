@@ -61,7 +61,8 @@ class Commands(click.Group):
             raise click.ClickException(f"cannot write the output: {error.strerror}") from error
         except MemoryError as error:
             raise click.ClickException(
-                f"not enough memory ({error}); use fewer hidden units or a shorter text"
+                f"not enough memory ({error}); use fewer hidden units, a shorter sequence length "
+                "or a smaller batch"
             ) from error
 
 
@@ -114,7 +115,7 @@ def cli() -> None:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1, max=1024),
+    type=click.IntRange(min=1, max=defaults.MOST_THREADS),
     help="How many work together; the results are the same.  [default: one for each physical core"
     " available, fewer for a small network]",
 )
@@ -142,7 +143,7 @@ def train(
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
-      fastrnn train --corpus book.txt --hidden 512 --batch 32 --seq-length 50
+      fastrnn train --corpus book.txt --hidden 512 --seq-length 50 --batch 32 --learning-rate 0.03
       cat *.txt | fastrnn train --corpus -
     """
     try:
@@ -308,9 +309,10 @@ def info(checkpoint: str) -> None:
 
 @cli.command()
 def warmup() -> None:
-    """Compile all kernels now, so that no later command has to.
+    """Compile the kernels now, so that training, sampling and gradcheck start at once.
 
     They are kept in your cache folder until fastrnn, its dependencies or the processor change.
+    bench compiles some more, which repeat single phases.
 
     \b
     Example:

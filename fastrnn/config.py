@@ -10,6 +10,7 @@ from typing import Any
 from fastrnn.errors import FastrnnError
 
 DTYPES = ("float32", "float64")
+MOST_THREADS = 1024
 
 EPOCHS = 9
 SAMPLE_EVERY = 10_000  # updates

@@ -261,6 +261,7 @@ class Network:
         """Go back to what `copy_state` gave."""
         for array, copy in zip(self._trained(), state, strict=True):
             array[...] = copy
+        self._states.D[...] = 0  # its padding is only ever multiplied: a NaN there would stay
         self.pack()
 
     def is_finite(self) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
 
-from fastrnn.config import Config
+from fastrnn.config import MOST_THREADS, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
 
 ENOUGH = 2_000_000  # multiply-adds for a thread; measured from m = 32 to 512 with few streams
-MOST_THREADS = 1024
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 
 
@@ -67,20 +66,28 @@ class Workers:
         # Now, as a kernel of which only some threads can be started would wait for the others.
         started = Barrier(threads)
         try:
-            for _ in range(threads - 1):
-                self._pool.submit(started.wait)
-            started.wait()
+            try:
+                for _ in range(threads - 1):
+                    self._pool.submit(started.wait)
+                started.wait()
+            except BaseException:  # Ctrl-C among them
+                started.abort()
+                raise
         except (RuntimeError, MemoryError, BrokenBarrierError) as error:
-            started.abort()
             raise FastrnnError(
                 f"cannot start {threads} threads ({error}); use fewer, with --threads"
             ) from error
 
     def run(self, kernel: Callable[[int], Any]) -> Any:
         """Call `kernel` with every number below `threads`, together; returns what number 0 does."""
-        others = [self._pool.submit(self._work, kernel, i) for i in range(1, self.threads)]
+        others: list[Future] = []
         try:
+            for number in range(1, self.threads):
+                others.append(self._pool.submit(self._work, kernel, number))
             return self._work(kernel, 0)
+        except BaseException:  # Ctrl-C: nobody is to wait for those that never began
+            self.arrivals[[0, *range(1 + len(others), self.threads)]] = MISSING
+            raise
         finally:
             wait(others)
             self.arrivals[...] = 0
@@ -90,6 +97,6 @@ class Workers:
     def _work(self, kernel: Callable[[int], Any], number: int) -> Any:
         try:
             return kernel(number)
-        except BaseException:  # Ctrl-C before it has begun, no memory for its arguments
+        except BaseException:  # no memory for its arguments, for example
             self.arrivals[number] = MISSING
             raise

@@ -111,6 +111,7 @@ def test_folder(tmp_path, monkeypatch):
     fallback.chmod(0o777)
     other = cache.cache_folder()
     assert other not in (fallback, tmp_path / "file/fastrnn") and other.parent == tmp_path
+    assert cache.cache_folder() == other
 
 
 def test_folder_without_a_home(tmp_path, monkeypatch):

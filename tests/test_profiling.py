@@ -45,7 +45,7 @@ MARKDOWN = """\
 | gradients of W, V | 2.00 | 300 % |
 | gradients of U, b, c | 12.0 |  |
 | AdaGrad | 8.00 |  |
-| packing (transposed copies) | 1.00 |  |
+| packing into panels | 1.00 |  |
 | **sum of these** | **41.0** | **43 %** |
 | **whole update** | **40.0** | **44 %** |
 

@@ -61,6 +61,27 @@ def test_others_come_to_an_end_when_a_thread_fails(missing):
     assert early == [0] * 3  # as if nothing had been
 
 
+def test_an_interruption_while_threads_are_called(monkeypatch):
+    """The second of three threads begins, and is not left waiting for the others."""
+    workers = Workers(3)
+    team, counts = Team(workers.arrivals, 3, 1), np.zeros((3, 8), np.int64)
+    submit, calls = workers._pool.submit, []
+
+    def interrupted(*work):
+        calls.append(work)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return submit(*work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers._pool, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            workers.run(lambda thread: meet(team, thread, 50, counts))
+    early = []
+    workers.run(lambda thread: early.append(meet(team, thread, 50, counts)))
+    assert early == [0] * 3
+
+
 def test_the_result_is_that_of_the_calling_thread():
     caller = threading.get_ident()
     assert Workers(4).run(lambda thread: (thread, threading.get_ident())) == (0, caller)

@@ -21,6 +21,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def serve(name: str, shape: list[int], dtype: str, threads: int, seconds: float,
     module, variant, arguments = METHODS[name]
     try:
         if hasattr(os, "sched_setaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
+            cores = one_of_each_core(os.sched_getaffinity(0))
             # XLA takes the number of its threads from the cores it may use, and from nothing else.
             os.sched_setaffinity(0, cores[-threads:])
         elif threads == 1 and module == "xla":
@@ -142,6 +143,18 @@ def serve(name: str, shape: list[int], dtype: str, threads: int, seconds: float,
     for _ in sys.stdin:
         send(seconds=timing.total(method) / timing.count)
     send(memory={"imported": imported, "peak": peak_memory()})
+
+
+def one_of_each_core(processors: Iterable[int]) -> list[int]:
+    """One of the logical processors of every physical core; all, where the system does not tell."""
+    chosen: dict[str, int] = {}
+    for processor in sorted(processors):
+        core = str(processor)
+        with contextlib.suppress(OSError):
+            topology = Path(f"/sys/devices/system/cpu/cpu{processor}/topology")
+            core = (topology / "thread_siblings_list").read_text()
+        chosen.setdefault(core, processor)
+    return list(chosen.values())
 
 
 def send(**message: Any) -> None:

@@ -90,7 +90,7 @@ def part(
             cell.forward(weights, packed, states, sizes, team, shard, codes, 0)
         elif number == LOGITS:
             for s in range(count):
-                output.logits(weights, packed, states, sizes, s, 1, sizes.T + 1)
+                output.logits(packed, states, sizes, s, 1, sizes.T + 1)
         elif number == SOFTMAX:
             output.cross_entropy(weights, packed, states, sizes, shard, codes, 0)
         elif number in (HIDDEN, BACKWARD):

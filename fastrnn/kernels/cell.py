@@ -36,6 +36,9 @@ class States(NamedTuple):
     Of the T + 1 rows of a stream, row t belongs to h_t, which is computed from the t-th character.
     H[:, 0] is the hidden state before the chunk; the rows 0 of D and O are always zero, so that a
     product over all rows of all streams is the sum over all t of all streams.
+
+    `occurring` and `seen` say which rows of the gradient of U are not zero, in the columns of a
+    thread: all gradients have to be made by the same team.
     """
 
     H: np.ndarray  # (G, T + 1, m)  hidden states

@@ -171,7 +171,7 @@ def sample(weights, packed, states, sizes, team, codes, known, temperature, unif
         carry(states, sizes, shard)
         if i + 1 < known:
             continue
-        output.logits(weights, packed, states, sizes, 0, 1, 2)
+        output.logits(packed, states, sizes, 0, 1, 2)
         if temperature > 0.0:
             codes[i + 1, 0] = draw(O, weights.c, sizes.K, temperature, uniforms[i + 1 - known])
         else:

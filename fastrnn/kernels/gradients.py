@@ -21,7 +21,8 @@ from fastrnn.kernels.tiles import Matrix, product, register_lanes_of, rows_from,
 
 # Rows of a product over time and stream that are taken at a time: what a tile's columns and rows
 # are made from stays in a first-level cache of 32 kB, while all rows of the gradient take it in.
-# Measured from 64 to 340.
+# Measured from 64 to 340. (Both packed into panels first, it is 8 % faster at m = 1024, and as much
+# slower at m = 100.)
 BLOCK = 112
 
 

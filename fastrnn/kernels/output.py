@@ -21,7 +21,7 @@ from fastrnn.kernels.tiles import Matrix, panels_of, product
 
 
 @inline
-def logits(weights, packed, states, sizes, stream, first, last):
+def logits(packed, states, sizes, stream, first, last):
     """Rows first to last - 1 of states.O[stream] = H[stream] Vᵀ, still without the bias c.
 
     packed   in       Packed
@@ -77,7 +77,7 @@ def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     per_stream = O.dtype.type(1.0 / sizes.B)
     begin, end = time_steps(sizes, shard, width)
     for s in range(shard.first, shard.last):
-        logits(weights, packed, states, sizes, s, begin, end)
+        logits(packed, states, sizes, s, begin, end)
         for t in range(begin, end):
             target = codes[first + t, shard.start + s]
             logit = O[s, t, target] + weights.c[target]

@@ -26,6 +26,7 @@ from fastrnn.kernels.compile import jit, named
 VECTOR_BYTES = 64
 
 INT32 = ir.IntType(32)
+ELEMENT_BYTES = {ir.FloatType: 4, ir.DoubleType: 8}
 
 
 def lanes(dtype, vector_bytes: int = VECTOR_BYTES) -> int:
@@ -191,6 +192,20 @@ def address(context, builder, array_type, array, offset) -> ir.Value:
     return builder.gep(data, [offset])
 
 
+def load_vector(builder, pointer: ir.Value, width: int) -> ir.Value:
+    """The vector that begins where `pointer` points to, at any place in memory."""
+    element = pointer.type.pointee
+    vector = ir.VectorType(element, width).as_pointer()
+    return builder.load(builder.bitcast(pointer, vector), align=ELEMENT_BYTES[type(element)])
+
+
+def store_vector(builder, value: ir.Value, pointer: ir.Value) -> None:
+    """The same, the other way."""
+    vector = value.type.as_pointer()
+    align = ELEMENT_BYTES[type(value.type.element)]
+    builder.store(value, builder.bitcast(pointer, vector), align=align)
+
+
 def spread_element(builder, element: ir.Value, count: int) -> ir.Value:
     """A vector with `element` in all of its `count` lanes."""
     undefined = ir.Constant(ir.VectorType(element.type, count), ir.Undefined)
@@ -250,11 +265,7 @@ def load(typing, array, offset):
     vector = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
-        pointer = address(context, builder, array, *args)
-        kind = context.get_value_type(vector)
-        return builder.load(
-            builder.bitcast(pointer, kind.as_pointer()), align=array.dtype.bitwidth // 8
-        )
+        return load_vector(builder, address(context, builder, array, *args), lanes(array.dtype))
 
     return vector(array, types.intp), codegen
 
@@ -264,9 +275,7 @@ def store(typing, array, offset, vector):
     """Write the vector to element `offset` of a contiguous array, and the following ones."""
 
     def codegen(context, builder, signature, args):
-        pointer = address(context, builder, array, args[0], args[1])
-        pointer = builder.bitcast(pointer, args[2].type.as_pointer())
-        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        store_vector(builder, args[2], address(context, builder, array, args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, Vector(array.dtype)), codegen

@@ -21,12 +21,21 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.kernels.compile import cpu_features, inline, jit
-from fastrnn.kernels.simd import INT32, at, beyond, fma_function, lanes, spread_element
+from fastrnn.kernels.simd import (
+    ELEMENT_BYTES,
+    INT32,
+    at,
+    beyond,
+    fma_function,
+    lanes,
+    load_vector,
+    spread_element,
+    store_vector,
+)
 
 INT64 = ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 LINE_BYTES = 64  # of the caches of most processors
-ALIGNMENTS = {ir.FloatType: 4, ir.DoubleType: 8}  # bytes
 
 # The most vectors of a tile by its number of rows, from 0 on: so many that their sums, and what is
 # loaded for them, fit in the registers, of which AVX2 has 16 and AVX-512 and NEON have 32; and that
@@ -205,7 +214,7 @@ def _emit_tile(builder, width, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n
     }
     for row in c_rows:  # what the tile below this one will load
         below = builder.gep(row, [builder.mul(c_row, INT64(R))])
-        for j in range(0, N * width, LINE_BYTES // ALIGNMENTS[type(element)]):
+        for j in range(0, N * width, LINE_BYTES // ELEMENT_BYTES[type(element)]):
             prefetch(builder, builder.gep(below, [INT64(j)]))
     entry = builder.block
     loop, end = (
@@ -256,20 +265,6 @@ def prefetch(builder, pointer: ir.Value) -> None:
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     to_read, to_all_caches, data = INT32(0), INT32(3), INT32(1)
     builder.call(function, [builder.bitcast(pointer, BYTES), to_read, to_all_caches, data])
-
-
-def load_vector(builder, pointer: ir.Value, width: int) -> ir.Value:
-    """The vector that begins where `pointer` points to, at any place in memory."""
-    element = pointer.type.pointee
-    vector = ir.VectorType(element, width).as_pointer()
-    return builder.load(builder.bitcast(pointer, vector), align=ALIGNMENTS[type(element)])
-
-
-def store_vector(builder, value: ir.Value, pointer: ir.Value) -> None:
-    """The same, the other way."""
-    vector = value.type.as_pointer()
-    align = ALIGNMENTS[type(value.type.element)]
-    builder.store(value, builder.bitcast(pointer, vector), align=align)
 
 
 @intrinsic
