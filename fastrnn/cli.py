@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from types import FrameType
 from typing import Any
 
 import click
@@ -116,8 +118,8 @@ def cli() -> None:
 @click.option(
     "--threads",
     type=click.IntRange(min=1, max=defaults.MOST_THREADS),
-    help="How many work together; the results are the same.  [default: one for each physical core"
-    " available, fewer for a small network]",
+    help="How many work together, at most one for each processor; the results are the same."
+    "  [default: one for each physical core available, fewer for a small network]",
 )
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings.")
@@ -162,7 +164,7 @@ def train(
     if log is not None:
         _check_output(log, keep=(path, *corpus))
         observers.append(JsonLog(log))
-    with nullcontext() if quiet else compilation_notice(_say_compiling):
+    with _ending_at_once(), nullcontext() if quiet else compilation_notice(_say_compiling):
         train(
             text,
             settings,
@@ -322,8 +324,33 @@ def warmup() -> None:
     from fastrnn.network import compile_all
 
     click.echo("Compiling the kernels.", err=True)
-    compile_all()
+    with _ending_at_once():
+        compile_all()
     click.echo(f"They are in {kernel_folder()}")
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Within it Ctrl-C ends the process where it is, unless training looks at the signal itself.
+
+    Raised inside the compiler a KeyboardInterrupt may get lost; and while another thread compiles,
+    it would be long until this one ends.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            click.echo("Interrupted.", err=True)
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 def _say_compiling() -> None:

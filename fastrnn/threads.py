@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -39,6 +40,29 @@ def useful_threads(config: Config, characters: int) -> int:
     return max(1, min(available_cores(), multiply_adds // ENOUGH))
 
 
+def usable_threads(threads: int) -> int:
+    """So many, but no more than one for each logical processor that this process may use.
+
+    More would only wait for each other, for minutes where there are hundreds.
+
+    Raises
+    ------
+    FastrnnError
+        If it is no number of threads.
+    """
+    check(threads)
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(threads, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def check(threads: int) -> None:
+    """Raise FastrnnError if this is no number of threads."""
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        raise FastrnnError(
+            f"threads is {threads!r}, but must be a whole number from 1 to {MOST_THREADS}"
+        )
+
+
 class Workers:
     """Threads that wait for kernels to run, each kernel in all of them at once.
 
@@ -54,10 +78,7 @@ class Workers:
     """
 
     def __init__(self, threads: int):
-        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-            raise FastrnnError(
-                f"threads is {threads!r}, but must be a whole number from 1 to {MOST_THREADS}"
-            )
+        check(threads)
         self.threads = threads
         self.arrivals = np.zeros((threads, SLOT), np.int64)
         if threads == 1:

@@ -27,7 +27,7 @@ from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
 from fastrnn.streams import Streams
-from fastrnn.threads import useful_threads
+from fastrnn.threads import usable_threads, useful_threads
 
 SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
@@ -143,7 +143,7 @@ class Trainer:
             update = self.update + 1 + int(np.argmin(finite))
             raise FastrnnError(
                 f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or more clipping"
+                f"try a lower learning rate than {self.config.learning_rate:g}, or a smaller clip"
             )
         self.smooth_loss, self.lowest_smooth_loss = record.smooth_loss, record.lowest
         if record.lowest_index >= 0:
@@ -253,8 +253,9 @@ def train(
         Before the first update and before every `sample_every`-th, synthesize `sample_length`
         characters; 0 switches samples off.
     threads : int, optional
-        How many work together, which does not change the results. By default one for each physical
-        core that the process may use, and fewer where there is too little work for so many.
+        How many work together, which does not change the results; at most one for each logical
+        processor. By default one for each physical core that the process may use, and fewer where
+        there is too little work for so many.
     observers : sequence of Observer
         Are told of progress.
 
@@ -280,6 +281,8 @@ def train(
     config = config or Config()
     if threads is None:
         threads = useful_threads(config, len(corpus.vocabulary))
+    else:
+        threads = usable_threads(threads)
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.

@@ -282,6 +282,24 @@ def test_signal_leaves_a_checkpoint_and_nothing_else(folder, number, code, messa
     assert end["event"] == "end" and end["update"] == load(folder / "best.h5").last.update > 0
 
 
+def test_interrupted_while_compiling(folder: Path) -> None:
+    """Nothing is lost, and the compiler does not swallow it."""
+    training = subprocess.Popen(
+        [COMMAND, "train", *EXAMPLE, "--batch", "2", "--threads", "2", "--updates", "1"],
+        cwd=folder,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "kernels")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert training.stderr.readline().startswith("Compiling the kernels")
+    time.sleep(1)
+    training.send_signal(signal.SIGINT)
+    assert training.communicate(timeout=100)[1] == "Interrupted.\n"
+    assert training.returncode == 130
+    assert sorted(os.listdir(folder)) == ["a text.txt", "kernels"]
+
+
 def test_interrupted_synthesis(best: Path) -> None:
     synth = subprocess.Popen(
         [COMMAND, "synth", best, "--length", str(10**9)],
@@ -301,7 +319,7 @@ def test_divergence(folder: Path) -> None:
     )
     assert error == (
         "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+39, or more clipping"
+        "try a lower learning rate than 1e+39, or a smaller clip"
     )
     assert load(folder / "best.h5").last.update == 0
 

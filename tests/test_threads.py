@@ -14,7 +14,7 @@ from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.team import Team, barrier, deal
-from fastrnn.threads import Workers, available_cores, useful_threads
+from fastrnn.threads import Workers, available_cores, usable_threads, useful_threads
 
 
 @numba.njit(**OPTIONS)
@@ -126,6 +126,13 @@ def test_small_networks_have_no_work_for_many(monkeypatch):
     assert useful_threads(Config(), 80) == 1
     assert useful_threads(Config(batch=4), 80) == 2
     assert useful_threads(Config(hidden=512, batch=32), 80) == 4
+
+
+def test_no_more_threads_than_processors(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    assert [usable_threads(threads) for threads in (1, 3, 4, 1000)] == [1, 3, 3, 3]
+    with pytest.raises(FastrnnError, match=r"^threads is 0, but must be"):
+        usable_threads(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")

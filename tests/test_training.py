@@ -253,7 +253,7 @@ def test_divergence_leaves_what_was_before(tmp_path: Path) -> None:
         trainer.advance(20)
     assert str(error.value) == (
         "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+38, or more clipping"
+        "try a lower learning rate than 1e+38, or a smaller clip"
     )
     assert bits(trainer.checkpoint(), tmp_path) == before
 
