@@ -23,8 +23,8 @@ from fastrnn.cache import cache_folder, is_ours
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
 OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-# Of what only kernels call. Python would crash if it did, but to let it would take a quarter of all
-# the time to compile.
+# For kernels that only kernels call. Python crashes if it calls one; the code that would let it
+# takes a quarter of the time to compile.
 INNER = {**OPTIONS, "no_cpython_wrapper": True}
 
 
