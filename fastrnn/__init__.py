@@ -23,17 +23,21 @@ if TYPE_CHECKING:
     from fastrnn.corpus import Corpus, Vocabulary, read_corpus
     from fastrnn.errors import FastrnnError
     from fastrnn.gradcheck import check_gradients
+    from fastrnn.observers import Observer
     from fastrnn.plots import plot_loss
+    from fastrnn.progress import JsonLog, Progress
     from fastrnn.synthesis import Model, load
-    from fastrnn.training import Observer, train
+    from fastrnn.training import train
 
 __all__ = [
     "Checkpoint",
     "Config",
     "Corpus",
     "FastrnnError",
+    "JsonLog",
     "Model",
     "Observer",
+    "Progress",
     "Vocabulary",
     "__version__",
     "check_gradients",
@@ -49,8 +53,10 @@ _HOMES = {
     "Config": "config.Config",
     "Corpus": "corpus.Corpus",
     "FastrnnError": "errors.FastrnnError",
+    "JsonLog": "progress.JsonLog",
     "Model": "synthesis.Model",
-    "Observer": "training.Observer",
+    "Observer": "observers.Observer",
+    "Progress": "progress.Progress",
     "Vocabulary": "corpus.Vocabulary",
     "check_gradients": "gradcheck.check_gradients",
     "load": "synthesis.load",

@@ -1,18 +1,16 @@
 """The command line: each command parses, calls one function, and prints.
 
-What a command needs is imported inside it, so that `fastrnn --help` answers at once.
+What a command needs is imported inside it, so that `fastrnn --help` answers at once. Help texts are
+arguments, not docstrings, which Python can be told to leave out.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -20,7 +18,9 @@ import click
 from fastrnn import config as defaults
 from fastrnn._version import __version__
 from fastrnn.config import DTYPES, Config
+from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
+from fastrnn.signals import ending_at_once, interrupting_once
 
 DEFAULT_CHECKPOINT = "best.h5"
 
@@ -28,15 +28,28 @@ whole = click.IntRange(min=1)
 seed_type = click.IntRange(min=0, max=2**31 - 1)
 positive = click.FloatRange(min=0, min_open=True)
 
-corpus_option = click.option(
-    "--corpus",
-    "corpus",
-    multiple=True,
-    metavar="PATH",
-    help="Text file, folder, - for standard input, or 'shakespeare' to download; may be repeated."
-    "  [default: the language reference in Python's documentation]",
-)
-encoding_option = click.option("--encoding", default="utf-8", help="Of the text.")
+
+def text_options(command: Callable) -> Callable:
+    """The options that say which text: `sources`, in the order given, and `encoding`."""
+    for add in (
+        click.option(
+            "--encoding",
+            default="utf-8",
+            help="Encoding of the text; bytes: each byte is a character.",
+        ),
+        click.option(
+            "--corpus",
+            "sources",
+            multiple=True,
+            metavar="TEXT",
+            help="Another TEXT, for those who like options; may be repeated.",
+        ),
+        click.argument("texts", nargs=-1, type=click.Path(), metavar="[TEXT]..."),
+    ):
+        command = add(command)
+    return command
+
+
 checkpoint_argument = click.argument("checkpoint", type=click.Path())
 
 
@@ -51,51 +64,67 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            super().invoke(context)
         except FastrnnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            ERR.say("Interrupted.")
             sys.exit(130)
-        except OSError as error:  # of the output: what reads files has errors of its own
-            if error.errno == errno.EPIPE:  # the reader had enough; click ends without a word
-                raise
-            raise click.ClickException(f"cannot write the output: {error.strerror}") from error
         except MemoryError as error:
             raise click.ClickException(
                 f"not enough memory ({error}); use fewer hidden units, a shorter sequence length "
                 "or a smaller batch"
             ) from error
+        if OUT.problem is not None:
+            _fail_to_write(OUT.problem)
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
-@click.version_option(__version__, prog_name="fastrnn", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Train a recurrent network on any text, character by character, and let it write.
+    help="""Train a recurrent network on any text, character by character, and let it write.
 
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
       fastrnn synth best.h5
-    """
+    """,
+)
+@click.version_option(__version__, prog_name="fastrnn", message="%(prog)s %(version)s")
+def cli() -> None: ...
 
 
-@cli.command()
-@corpus_option
-@encoding_option
+@cli.command(
+    short_help="Train a network, and keep its best model.",
+    help="""Train a network on a TEXT, and keep the model with the lowest smooth loss.
+
+    A TEXT is a file, also .gz, a folder, - for standard input, or 'shakespeare' to download;
+    several are put together. Without one it is the language reference in Python's documentation.
+
+    The checkpoint is written at the end, at intervals, and on Ctrl-C. One that is already there is
+    kept under the next free name, best.1.h5 for best.h5. The defaults are the reference
+    experiment's.
+
+    \b
+    Example:
+      fastrnn train --epochs 9 --ckpt best.h5
+      fastrnn train book.txt --hidden 512 --seq-length 50 --batch 32 --learning-rate 0.03
+      cat *.txt | fastrnn train -
+    """,
+)
+@text_options
 @config_option("hidden", whole, "Hidden units.")
 @config_option("seq-length", whole, "Characters per update, in each stream.")
 @config_option("batch", whole, "Cut the text into so many streams that are read in parallel.")
-@config_option("learning-rate", positive, "Of AdaGrad.")
+@config_option("learning-rate", positive, "Learning rate of AdaGrad.")
 @config_option("sigma", click.FloatRange(min=0), "Standard deviation of the initial weights.")
 @config_option("clip", positive, "Clip gradients to ± this; inf for no clipping.")
 @click.option("--epochs", type=whole, help="Passes over the text.  [default: 9, unless --updates]")
-@click.option("--updates", type=whole, help="Stop after so many, or after --epochs if sooner.")
-@config_option("seed", seed_type, "Of the initial weights and the samples.")
-@config_option("dtype", click.Choice(DTYPES), "Of parameters and arithmetic.")
+@click.option(
+    "--updates", type=whole, help="Stop after so many updates, or after --epochs if sooner."
+)
+@config_option("seed", seed_type, "Seed of the initial weights and the samples.")
+@config_option("dtype", click.Choice(DTYPES), "Type of parameters and arithmetic.")
 @click.option(
     "--ckpt",
     "path",
@@ -104,7 +133,13 @@ def cli() -> None:
     help="Checkpoint file to write.",
 )
 @click.option(
-    "--ckpt-every", type=positive, default=defaults.CHECKPOINT_EVERY, help="Seconds between writes."
+    "--overwrite", is_flag=True, help="Replace a checkpoint that is already there; do not keep it."
+)
+@click.option(
+    "--ckpt-every",
+    type=positive,
+    default=defaults.CHECKPOINT_EVERY,
+    help="Seconds between two writes of the checkpoint.",
 )
 @click.option(
     "--sample-every",
@@ -118,17 +153,19 @@ def cli() -> None:
 @click.option(
     "--threads",
     type=click.IntRange(min=1, max=defaults.MOST_THREADS),
-    help="How many work together, at most one for each processor; the results are the same."
+    help="Threads that work together, at most one for each processor; the results are the same."
     "  [default: one for each physical core available, fewer for a small network]",
 )
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings.")
 def train(
-    corpus: tuple[str, ...],
+    texts: tuple[str, ...],
+    sources: tuple[str, ...],
     encoding: str,
     epochs: int | None,
     updates: int | None,
     path: str,
+    overwrite: bool,
     ckpt_every: float,
     sample_every: int,
     sample_length: int,
@@ -137,53 +174,66 @@ def train(
     quiet: bool,
     **config: Any,
 ) -> None:
-    """Train a network, and keep the model with the lowest smooth loss.
-
-    The checkpoint is written at the end, at intervals, and on Ctrl-C; one that is already there is
-    replaced, any other file is not. The defaults are the reference experiment's.
-
-    \b
-    Example:
-      fastrnn train --epochs 9 --ckpt best.h5
-      fastrnn train --corpus book.txt --hidden 512 --seq-length 50 --batch 32 --learning-rate 0.03
-      cat *.txt | fastrnn train --corpus -
-    """
     try:
         settings = Config(**config)
     except FastrnnError as error:
         raise click.UsageError(f"--{error}") from error
 
+    from fastrnn import diagnosis
     from fastrnn.corpus import read_corpus
-    from fastrnn.kernels.compile import compilation_notice
-    from fastrnn.progress import JsonLog, Progress, Warnings, reading
-    from fastrnn.training import Observer, train
+    from fastrnn.observers import Observer
+    from fastrnn.progress import JsonLog, Progress, Warnings, reading, report_files
+    from fastrnn.training import train
 
-    with nullcontext() if quiet else reading(corpus) as progress:
-        text = read_corpus(corpus, encoding, progress)
-    observers: list[Observer] = [Warnings() if quiet else Progress(path)]
+    texts = texts + sources
+    if not texts and not quiet:
+        ERR.say("No text was named, so this is about Python's own documentation.")
+    with nullcontext() if quiet else reading(texts) as progress:
+        corpus = read_corpus(texts, encoding, progress)
+    if not quiet:
+        report_files(corpus)
+    shown = Warnings() if quiet else Progress()
+    observers: list[Observer] = [shown]
     if log is not None:
-        _check_output(log, keep=(path, *corpus))
-        observers.append(JsonLog(log))
-    with _ending_at_once(), nullcontext() if quiet else compilation_notice(_say_compiling):
-        train(
-            text,
+        _check_output(log, keep=(path, *texts))
+        observers.append(JsonLog(log, shown.warned))
+    with ending_at_once():
+        trained = train(
+            corpus,
             settings,
             epochs=epochs,
             updates=updates,
             path=path,
+            overwrite=overwrite,
             checkpoint_every=ckpt_every,
             sample_every=sample_every,
             sample_length=sample_length,
             threads=threads,
             observers=observers,
         )
+    lost = any(isinstance(one, JsonLog) and one.problem for one in observers)
+    if lost or diagnosis.failed(trained):
+        sys.exit(1)
 
 
-@cli.command()
+@cli.command(
+    short_help="Let a trained model write.",
+    help="""Let the best model of a checkpoint write.
+
+    What it writes is printed as it is; only a terminal gets control characters as escapes.
+
+    \b
+    Example:
+      fastrnn synth best.h5
+      fastrnn synth best.h5 --length 300 --seed 1 --prime "The " --temperature 0.7
+    """,
+)
 @checkpoint_argument
 @click.option("--length", type=click.IntRange(min=0), default=1000, help="Characters to write.")
 @click.option(
-    "--seed", type=seed_type, help="The same seed gives the same text.  [default: random]"
+    "--seed",
+    type=seed_type,
+    help="Seed of the text: the same one gives the same text.  [default: random]",
 )
 @click.option("--prime", default="", help="Text to continue; it is printed first.")
 @click.option(
@@ -192,34 +242,41 @@ def train(
     default=1.0,
     help="Below 1 plainer text, above 1 wilder; 0: always the likeliest character.",
 )
-def synth(checkpoint: str, length: int, seed: int | None, prime: str, temperature: float) -> None:
-    """Let the best model of a checkpoint write.
+@click.option("--last", is_flag=True, help="Write with the last model instead of the best.")
+def synth(
+    checkpoint: str, length: int, seed: int | None, prime: str, temperature: float, last: bool
+) -> None:
+    from fastrnn.checkpoint import load
+    from fastrnn.synthesis import Model
 
-    \b
-    Example:
-      fastrnn synth best.h5
-      fastrnn synth best.h5 --length 300 --seed 1 --prime "The " --temperature 0.7
-    """
-    from fastrnn.synthesis import load
+    trained = load(checkpoint)
+    model = Model.from_checkpoint(trained, last=last)
+    text = ModelText(trained.corpus.encoding)
+    if text.bytes:
+        prime = os.fsencode(prime).decode("latin-1")
+    pieces = model.stream(length, seed=seed, prime=prime, temperature=temperature)
+    with ending_at_once():
+        text.write(prime)
+        for piece in pieces:
+            text.write(piece)
+            if OUT.problem is not None:
+                break
+        text.end()
 
-    pieces = load(checkpoint).stream(length, seed=seed, prime=prime, temperature=temperature)
-    click.echo(prime, nl=False)
-    for piece in pieces:
-        click.echo(piece, nl=False)
-    click.echo()
 
-
-@cli.command()
-@click.option("--json", "json_path", type=click.Path(), help="Write all measurements there.")
-@click.option("--plot", "plot_path", type=click.Path(), help="Draw the ratios: PNG, SVG or PDF.")
-def bench(json_path: str | None, plot_path: str | None) -> None:
-    """Measure the kernels' speed against the NumPy baseline, in under a minute.
+@cli.command(
+    short_help="Measure the speed against NumPy.",
+    help="""Measure the kernels' speed against the NumPy baseline, in under a minute.
 
     \b
     Example:
       fastrnn bench
       fastrnn bench --json bench.json --plot bench.png
-    """
+    """,
+)
+@click.option("--json", "json_path", type=click.Path(), help="Write all measurements there.")
+@click.option("--plot", "plot_path", type=click.Path(), help="Draw the ratios: PNG, SVG or PDF.")
+def bench(json_path: str | None, plot_path: str | None) -> None:
     from fastrnn import bench
     from fastrnn.files import check_picture
 
@@ -229,89 +286,107 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
         check_picture(plot_path)
         _check_output(plot_path)
     result = bench.run()
-    click.echo(bench.format_table(result))
+    OUT.say(bench.format_table(result))
     if json_path is not None:
         result.save(json_path)
     if plot_path is not None:
         bench.plot(result, plot_path)
+    _say_what_was_written(json_path, plot_path)
 
 
-@cli.command()
-@corpus_option
-@encoding_option
-@click.option("--seed", type=seed_type, default=0, help="Of the weights.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the figures there.")
-def gradcheck(corpus: tuple[str, ...], encoding: str, seed: int, json_path: str | None) -> None:
-    """Check the gradient of b, c, U, W, V against numerical derivatives.
+@cli.command(
+    short_help="Check the gradient against numerical derivatives.",
+    help="""Check the gradient of b, c, U, W, V against numerical derivatives.
 
     Central differences are compared as the reference experiment does, beside its own figures:
-    the largest |ga - gn| over the sum of all |ga| + |gn|. At most the double is allowed; nearly
-    all of it is the error of the differences, which depends on the text and the seed.
+    the largest |ga - gn| over the sum of all |ga| + |gn|. At most twice its figure is allowed;
+    nearly all of it is the error of the differences, which depends on the text and the seed.
     Complex-step derivatives of the NumPy reference have no such error: at most 1e-13 by the same
     measure, and 1e-11 element by element, which the rounding of a tiny element can exceed with
     some seeds. Exit code 1 if one is over its bound.
 
+    The text is given as for train.
+
     \b
     Example:
       fastrnn gradcheck
-    """
+    """,
+)
+@text_options
+@click.option("--seed", type=seed_type, default=0, help="Seed of the weights.")
+@click.option("--json", "json_path", type=click.Path(), help="Write the figures there.")
+def gradcheck(
+    texts: tuple[str, ...],
+    sources: tuple[str, ...],
+    encoding: str,
+    seed: int,
+    json_path: str | None,
+) -> None:
     from dataclasses import asdict
     from itertools import groupby
 
     from fastrnn.corpus import read_corpus
     from fastrnn.files import write
-    from fastrnn.gradcheck import Check, check_gradients, format_table
+    from fastrnn.gradcheck import Check, check_gradients, format_table, verdict
     from fastrnn.progress import reading
 
+    texts = texts + sources
     if json_path is not None:
-        _check_output(json_path, keep=corpus)
+        _check_output(json_path, keep=texts)
     checks: list[Check] = []
-    with reading(corpus) as progress:
-        text = read_corpus(corpus, encoding, progress)
-    for _, group in groupby(check_gradients(text, seed), key=lambda check: check.hidden):
+    with reading(texts) as progress:
+        corpus = read_corpus(texts, encoding, progress)
+    for _, group in groupby(check_gradients(corpus, seed), key=lambda check: check.hidden):
         checks += (rows := list(group))
-        click.echo(format_table(rows) + "\n")
+        OUT.say(format_table(rows) + "\n")
+    OUT.say(verdict(checks))
     if json_path is not None:
         figures = [asdict(check) | {"passed": check.passed} for check in checks]
         write(json_path, json.dumps(figures, indent=1).encode())
+    _say_what_was_written(json_path)
     if not all(check.passed for check in checks):
         sys.exit(1)
 
 
-@cli.command()
-@checkpoint_argument
-@click.option("--output", "-o", type=click.Path(), default="loss.png", help="PNG, SVG or PDF file.")
-def plot(checkpoint: str, output: str) -> None:
-    """Draw the smooth loss over the updates of a training.
+@cli.command(
+    short_help="Draw the smooth loss of a training.",
+    help="""Draw the smooth loss over the updates of a training.
 
     \b
     Example:
       fastrnn plot best.h5 -o loss.png
-    """
+    """,
+)
+@checkpoint_argument
+@click.option("--output", "-o", type=click.Path(), default="loss.png", help="PNG, SVG or PDF file.")
+def plot(checkpoint: str, output: str) -> None:
     from fastrnn.checkpoint import load
     from fastrnn.plots import plot_loss
 
     _check_output(output, keep=(checkpoint,))
     plot_loss(load(checkpoint), output)
+    _say_what_was_written(output)
 
 
-@cli.command()
-@checkpoint_argument
-def info(checkpoint: str) -> None:
-    """Print what a checkpoint holds.
+@cli.command(
+    short_help="Print what a checkpoint holds.",
+    help="""Print what a checkpoint holds.
 
     \b
     Example:
       fastrnn info best.h5
-    """
+    """,
+)
+@checkpoint_argument
+def info(checkpoint: str) -> None:
     from fastrnn.checkpoint import describe, load
 
-    click.echo(describe(load(checkpoint)))
+    OUT.say(describe(load(checkpoint)))
 
 
-@cli.command()
-def warmup() -> None:
-    """Compile the kernels now, so that training, sampling and gradcheck start at once.
+@cli.command(
+    short_help="Compile the kernels ahead of the first training.",
+    help="""Compile the kernels now, so that training, sampling and gradcheck start at once.
 
     They are kept in your cache folder until fastrnn, its dependencies or the processor change.
     bench compiles some more, which repeat single phases.
@@ -319,42 +394,16 @@ def warmup() -> None:
     \b
     Example:
       fastrnn warmup
-    """
+    """,
+)
+def warmup() -> None:
     from fastrnn.kernels.compile import kernel_folder
     from fastrnn.network import compile_all
 
-    click.echo("Compiling the kernels.", err=True)
-    with _ending_at_once():
+    ERR.say("Compiling the kernels.")
+    with ending_at_once():
         compile_all()
-    click.echo(f"They are in {kernel_folder()}")
-
-
-@contextmanager
-def _ending_at_once() -> Iterator[None]:
-    """Within it Ctrl-C ends the process where it is, unless training looks at the signal itself.
-
-    Raised inside the compiler a KeyboardInterrupt may get lost; and while another thread compiles,
-    it would be long until this one ends.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            click.echo("Interrupted.", err=True)
-        os._exit(130)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, before)
-
-
-def _say_compiling() -> None:
-    click.echo("Compiling the kernels: some seconds, the first time only.", err=True)
+    OUT.say(f"They are in {kernel_folder()}")
 
 
 def _check_output(path: str, keep: Sequence[str] = ()) -> None:
@@ -379,8 +428,24 @@ def _check_output(path: str, keep: Sequence[str] = ()) -> None:
     raise FastrnnError(f"cannot write {shown(path)}: {problem}; choose another path")
 
 
+def _say_what_was_written(*paths: str | None) -> None:
+    from fastrnn.files import shown
+
+    for path in paths:
+        if path is not None:
+            ERR.say(f"Wrote {shown(path)}")
+
+
+def _fail_to_write(problem: OSError | ValueError) -> None:
+    """End with exit code 1, and a word unless the reader had enough."""
+    if not isinstance(problem, BrokenPipeError):
+        ERR.say(f"Error: cannot write the output: {reason_of(problem)}")
+    sys.exit(1)
+
+
 def main() -> None:
     """The `fastrnn` command."""
+    open_closed_streams()
     # Only the NumPy baseline uses BLAS, on matrices too small for threads, which would wait for
     # each other on a busy machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -388,4 +453,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    cli(prog_name="fastrnn")
+    try:
+        with interrupting_once():
+            cli(prog_name="fastrnn")
+    except OSError as error:  # of click, which prints the help
+        _fail_to_write(error)
+    finally:
+        drop_what_failed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def check_picture(path: AnyPath) -> str:
             f"cannot draw {shown(path)}: its name says no format; let it end in .png, .svg or .pdf"
         )
     return suffix
+
+
+def write_all(file: io.RawIOBase, data: bytes) -> None:
+    """Write to a file without a buffer, which may take only a part at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def write(path: AnyPath, content: bytes) -> None:

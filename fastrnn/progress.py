@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any, TextIO
-
-import click
-from tqdm import tqdm
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.checkpoint import Checkpoint, Sample
-from fastrnn.files import shown
+from fastrnn.console import ERR, OUT, ModelText, reason_of
+from fastrnn.errors import FastrnnError
+from fastrnn.files import AnyPath, shown, write_all
 from fastrnn.model import describe, per_character
-from fastrnn.training import Trainer
+from fastrnn.observers import Observer
+from fastrnn.signals import output_that_may_block
+
+if TYPE_CHECKING:
+    from fastrnn.corpus import Corpus
+    from fastrnn.training import Trainer
 
 LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
 READING_AFTER = 1.0  # seconds of reading a text before that is shown
@@ -26,35 +34,41 @@ LOG_EVERY = 1.0  # seconds between progress records of the log
 
 
 class Lines:
-    """A file for tqdm that gets every state of the progress line as a line of its own."""
-
-    def __init__(self, file: TextIO):
-        self.file = file
+    """A file for tqdm that makes every state of the progress line a line of its own."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
-            self.file.write(line + "\n")
+            ERR.write(line + "\n")
 
     def flush(self) -> None:
-        self.file.flush()
+        ERR.flush()
+
+
+def progress_line(**options: Any) -> Any:
+    """A tqdm line on standard error; in a notebook a bar, in a file a plain line now and then."""
+    # tqdm.auto knows notebooks, but takes some time to import.
+    kind = import_module("tqdm.auto" if "IPython" in sys.modules else "tqdm").tqdm
+    terminal = ERR.isatty()
+    return kind(
+        file=ERR if terminal else Lines(),
+        mininterval=0.2 if terminal else LINE_EVERY,
+        dynamic_ncols=terminal,
+        leave=False,
+        **options,
+    )
 
 
 @contextmanager
 def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress line on standard error for `read_corpus`, if that takes longer than a second."""
-    terminal = sys.stderr.isatty()
+    """A progress line for `read_corpus`, if that takes longer than a second."""
     names = [shown(os.path.basename(source) or source) for source in sources]
     name = names[0] if len(names) == 1 else f"{len(names)} texts"
 
-    def line(total: int | None) -> tqdm:
+    def line(total: int | None) -> Any:
         share = "{n_fmt}B read" if total is None else "{percentage:.0f} % encoded, {remaining} left"
-        return tqdm(
+        return progress_line(
             total=total,
-            file=sys.stderr if terminal else Lines(sys.stderr),
-            mininterval=0.2 if terminal else LINE_EVERY,
             delay=READING_AFTER,
-            dynamic_ncols=terminal,
-            leave=False,
             unit_scale=True,
             desc=name,
             bar_format="{desc}: " + share,
@@ -75,93 +89,165 @@ def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None
         bar.close()
 
 
-class Warnings:
+class Warnings(Observer):
     """Warnings on standard error, and nothing else."""
 
-    def started(self, trainer: Trainer, updates: int) -> None: ...
-    def progressed(self, trainer: Trainer) -> None: ...
-    def sampled(self, sample: Sample) -> None: ...
-    def ended(self, checkpoint: Checkpoint, saved: bool) -> None: ...
-
     def warned(self, message: str) -> None:
-        click.echo(f"Warning: {message}", err=True)
+        ERR.say(f"Warning: {message}")
 
 
-class Progress(Warnings):
-    """A progress line on standard error; samples and the result on standard output."""
+class Notes(Warnings):
+    """Warnings and notes on standard error: what `train` tells if it is given no observers."""
 
-    def __init__(self, path: str):
-        self.path = path
+    def noted(self, message: str) -> None:
+        ERR.say(message)
+
+
+class Progress(Notes):
+    """A progress line on standard error; samples and the result on standard output.
+
+    One object shows one training at a time.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
 
     def started(self, trainer: Trainer, updates: int) -> None:
+        if self._bar is not None:
+            raise FastrnnError("a Progress shows one training at a time; give each one of its own")
         corpus = trainer.corpus
-        self.epochs = -(-updates // trainer.streams.chunks)
-        click.echo(
+        ERR.say(
             f"{corpus.name}: {corpus.length:,} characters, {len(corpus.vocabulary)} distinct; "
             f"{trainer.streams.chunks:,} updates an epoch\n"
-            f"{describe(trainer.config, len(corpus.vocabulary))}",
-            err=True,
+            f"{describe(trainer.config, len(corpus.vocabulary))}"
         )
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
+        self._epochs = -(-updates // trainer.streams.chunks)
+        self._text = ModelText(trainer.corpus_info.encoding)
+        self._told = OUT.problem
+        self._bar = progress_line(
             total=updates,
-            file=sys.stderr if terminal else Lines(sys.stderr),
-            mininterval=0.2 if terminal else LINE_EVERY,
             delay=0.1,  # nothing to show yet
-            dynamic_ncols=terminal,
-            leave=False,
-            # A narrow terminal cuts off the end.
-            bar_format="{n:,}/{total:,}, {remaining} left{postfix}",
+            # What matters most comes first: a narrow terminal cuts off the end.
+            bar_format="{percentage:.0f} %, {remaining} left{postfix}",
         )
 
     def progressed(self, trainer: Trainer) -> None:
-        nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
-        rate = trainer.update / max(trainer.seconds, 1e-9)
-        characters = rate * trainer.config.seq_length * trainer.config.batch
-        epoch = min(trainer.epoch + 1, self.epochs)
-        self.bar.set_postfix_str(
-            f"epoch {epoch}/{self.epochs}, smooth loss {trainer.smooth_loss:.2f} "
-            f"({nats:.3f} nats, {bits:.3f} bits/char), lowest {trainer.lowest_smooth_loss:.2f}, "
-            f"{rate:,.0f} updates/s, {characters:,.0f} chars/s",
+        T, B = trainer.config.seq_length, trainer.config.batch
+        _, bits = per_character(trainer.smooth_loss, T)
+        _, lowest = per_character(trainer.lowest_smooth_loss, T)
+        characters = T * B * trainer.update / max(trainer.seconds, 1e-9)
+        epoch = min(trainer.epoch + 1, self._epochs)
+        self._bar.set_postfix_str(
+            f"epoch {epoch}/{self._epochs}, {bits:.3f} bits/char (best {lowest:.3f}), "
+            f"{characters:,.0f} chars/s",
             refresh=False,
         )
-        self.bar.update(trainer.update - self.bar.n)
+        self._bar.update(trainer.update - self._bar.n)
 
     def sampled(self, sample: Sample) -> None:
-        with self.bar.external_write_mode(file=sys.stdout):
-            click.echo(f"iter = {sample.update + 1}, smooth_loss = {sample.smooth_loss:.4f}")
-            click.echo(sample.text + "\n")
+        with self._above_the_line():
+            OUT.write(f"iter = {sample.update + 1}, smooth_loss = {sample.smooth_loss:.4f}\n")
+            self._text.write(sample.text)
+            self._text.end()
+            OUT.say("")
+        self._warn_of_lost_output()
 
     def warned(self, message: str) -> None:
-        with self.bar.external_write_mode(file=sys.stderr):
+        with self._above_the_line():
             super().warned(message)
 
-    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
-        self.bar.close()
+    def noted(self, message: str) -> None:
+        with self._above_the_line():
+            super().noted(message)
+
+    def ended(self, checkpoint: Checkpoint, path: str | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
         best = checkpoint.best
         nats, bits = per_character(best.smooth_loss, checkpoint.config.seq_length)
-        click.echo(
+        OUT.say(
             f"min_iter = {best.update}\n"
             f"min_loss = {best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)\n"
             f"{checkpoint.last.update:,} updates in {checkpoint.seconds:.1f} s, "
             f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
-        if saved:
-            click.echo(f"the model is in {self.path}")
+        if path is not None:
+            name = shlex.quote(path)
+            picture = shlex.quote(os.path.splitext(path)[0] + ".png")
+            OUT.say(
+                f"The model is in {shown(path)}. Go on with\n"
+                f"  fastrnn synth {name}\n"
+                f"  fastrnn plot {name} -o {picture}\n"
+                f"  fastrnn info {name}"
+            )
+        self._warn_of_lost_output()
+
+    @contextmanager
+    def _above_the_line(self) -> Iterator[None]:
+        if self._bar is None:
+            yield
+        else:
+            with self._bar.external_write_mode(file=self._bar.fp):
+                yield
+
+    def _warn_of_lost_output(self) -> None:
+        if OUT.problem is not None and self._told is None:
+            self._told = OUT.problem
+            self.warned(f"cannot write the output any more: {reason_of(OUT.problem)}")
 
 
-class JsonLog:
-    """The same as JSON, one object a line, in a file that is made when the training starts."""
+class JsonLog(Observer):
+    """The same as JSON, one object a line, in a file that is made when the training starts.
 
-    def __init__(self, path: str):
+    A log that cannot be written ends, not the training.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced if it exists.
+    warn : callable
+        Is told once if the log cannot be written; by default a warning on standard error.
+
+    Attributes
+    ----------
+    problem : OSError or None
+        Why the log is not complete.
+    """
+
+    def __init__(self, path: AnyPath, warn: Callable[[str], None] | None = None) -> None:
         self.path = path
-        self.logged = -math.inf
+        self.problem: OSError | None = None
+        self._warn = warn or Warnings().warned
+        self._file: io.FileIO | None = None
+        self._logged = -math.inf
+
+    def _attempt(self, work: Callable[[], Any]) -> Any:
+        try:
+            with output_that_may_block():
+                return work()
+        except OSError as error:
+            self.problem = error
+            self._close()
+            self._warn(f"cannot write the log {shown(self.path)}: {reason_of(error)}")
 
     def _write(self, event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), file=self.file, flush=True)
+        line = json.dumps({"event": event, **values}) + "\n"
+        if self._file is not None:
+            self._attempt(partial(write_all, self._file, line.encode()))
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def started(self, trainer: Trainer, updates: int) -> None:
-        self.file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (closed by `ended`)
+        if self._file is not None:
+            raise FastrnnError("a JsonLog is of one training at a time; give each one of its own")
+        self.problem = None
+        # Without a buffer, whose rest would be written once more when a file that failed is closed.
+        self._file = self._attempt(partial(open, self.path, "wb", buffering=0))
         self._write(
             "start",
             updates=updates,
@@ -172,9 +258,9 @@ class JsonLog:
         )
 
     def progressed(self, trainer: Trainer) -> None:
-        if time.monotonic() - self.logged < LOG_EVERY:
+        if time.monotonic() - self._logged < LOG_EVERY:
             return
-        self.logged = time.monotonic()
+        self._logged = time.monotonic()
         nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
         self._write(
             "progress",
@@ -196,7 +282,7 @@ class JsonLog:
     def warned(self, message: str) -> None:
         self._write("warning", message=message)
 
-    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
+    def ended(self, checkpoint: Checkpoint, path: str | None) -> None:
         self._write(
             "end",
             update=checkpoint.last.update,
@@ -204,6 +290,11 @@ class JsonLog:
             min_iter=checkpoint.best.update,
             min_loss=checkpoint.best.smooth_loss,
             seconds=checkpoint.seconds,
-            saved=saved,
+            saved=path is not None,
+            path=path,
         )
-        self.file.close()
+        self._close()
+
+
+def report_files(corpus: Corpus) -> None:
+    """Say which files of a folder were read, and which were left out."""

@@ -6,50 +6,33 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
-from typing import Protocol
 
 import numpy as np
 
-from fastrnn import checkpoint as checkpoints
 from fastrnn._version import __version__
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.corpus import Corpus
+from fastrnn.destination import Destination
+from fastrnn.diagnosis import diagnose
 from fastrnn.errors import FastrnnError
+from fastrnn.files import AnyPath
+from fastrnn.kernels.compile import compilation_notice
 from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
+from fastrnn.observers import Observer, Observers
+from fastrnn.progress import Notes
+from fastrnn.signals import Signals
 from fastrnn.streams import Streams
 from fastrnn.threads import usable_threads, useful_threads
 
+COMPILING = "Compiling the kernels: some seconds, the first time only."
 SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
-
-
-class Observer(Protocol):
-    """What `train` tells while it runs. All numbers are those of the trainer it is given."""
-
-    def started(self, trainer: Trainer, updates: int) -> None:
-        """The training will end after `updates` updates."""
-
-    def progressed(self, trainer: Trainer) -> None:
-        """Some updates were made: about ten calls a second."""
-
-    def sampled(self, sample: Sample) -> None:
-        """A text was synthesized, after `sample.update` updates."""
-
-    def warned(self, message: str) -> None:
-        """Something went wrong that does not end the training."""
-
-    def ended(self, checkpoint: Checkpoint, saved: bool) -> None:
-        """The training is over: complete, interrupted, or failed; `saved` if it is in a file."""
 
 
 @dataclass
@@ -156,13 +139,16 @@ class Trainer:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.hidden[...] = 0.0
 
-    def sample(self, length: int) -> Sample:
-        """Let the current model write on from where it is in the text, and keep what it wrote."""
+    def sample(self, length: int, stop=lambda: False) -> Sample | None:
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
         hidden = self.network.hidden[0].copy()
-        codes = self.network.sample(hidden, next_character, self.generator.random(length))
-        text = self.corpus.vocabulary.decode(codes)
-        self.samples.append(Sample(self.update, self.smooth_loss, text))
+        out=[]
+        for i in range(0,length,64):
+            if stop(): return None
+            codes = self.network.sample(hidden, next_character, self.generator.random(min(64,length-i)))
+            next_character=codes[-1:]
+            out.append(self.corpus.vocabulary.decode(codes))
+        self.samples.append(Sample(self.update, self.smooth_loss, "".join(out)))
         return self.samples[-1]
 
     def checkpoint(self) -> Checkpoint:
@@ -194,43 +180,19 @@ def _copies(parameters: Parameters) -> Parameters:
     return {name: np.ascontiguousarray(array).copy() for name, array in parameters.items()}
 
 
-class _Signals:
-    """Within it SIGINT, SIGTERM and SIGHUP only set `received`, if they are not ignored.
-
-    A KeyboardInterrupt at any place could be lost inside a library, or leave work half done.
-    """
-
-    def __enter__(self) -> _Signals:
-        self.received: int | None = None
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                # None: a handler that is not Python's, which could not be put back.
-                if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def train(
     corpus: Corpus,
     config: Config | None = None,
     *,
     epochs: int | None = None,
     updates: int | None = None,
-    path: str | Path | None = None,
+    path: AnyPath | None = None,
+    overwrite: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
     sample_every: int = SAMPLE_EVERY,
     sample_length: int = SAMPLE_LENGTH,
     threads: int | None = None,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer] | None = None,
 ) -> Checkpoint:
     """Train a network on a text.
 
@@ -243,10 +205,12 @@ def train(
     epochs, updates : int, optional
         Stop after so many passes over the text, or updates, or at whichever comes first if both are
         given. Without either, 9 epochs.
-    path : str or Path, optional
+    path : str or path-like, optional
         Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
-        SIGTERM or SIGHUP stops the training. A checkpoint that is there is replaced, but not by a
-        training that ends before its first update.
+        SIGTERM or SIGHUP stops the training; not by a training that ends before its first update.
+        A checkpoint that is there is kept under the next free name, best.1.h5 for best.h5.
+    overwrite : bool
+        Replace that checkpoint instead.
     checkpoint_every : float
         Seconds.
     sample_every, sample_length : int
@@ -256,13 +220,15 @@ def train(
         How many work together, which does not change the results; at most one for each logical
         processor. By default one for each physical core that the process may use, and fewer where
         there is too little work for so many.
-    observers : sequence of Observer
-        Are told of progress.
+    observers : sequence of Observer, optional
+        Are told of progress; an observer has one training at a time. By default notes and warnings
+        go to standard error. `Progress` shows more.
 
     Returns
     -------
     Checkpoint
-        With the model of the lowest smooth loss, exact to the update, in `best`.
+        With the model of the lowest smooth loss, exact to the update, in `best`. A training without
+        a path that Ctrl-C stops returns what it has.
 
     Raises
     ------
@@ -283,22 +249,28 @@ def train(
         threads = useful_threads(config, len(corpus.vocabulary))
     else:
         threads = usable_threads(threads)
-    if path is not None:
-        checkpoints.check_target(path)
-    # Compiles the kernels, and can be interrupted: there is nothing to save yet.
-    trainer = Trainer(corpus, config, threads)
+    tell = Observers([Notes()] if observers is None else observers)
+    destination = None if path is None else Destination(path, overwrite)
+    if destination is not None:
+        for notice in destination.notices:
+            tell.noted(notice)
+    # Can be interrupted: there is nothing to save yet.
+    with compilation_notice(lambda: tell.noted(COMPILING)):
+        trainer = Trainer(corpus, config, threads)
+    if destination is not None:
+        destination.check(trainer.checkpoint())
     end = _last_update(trainer.streams.chunks, epochs, updates)
-    started = saved = time.monotonic()
-    size = 1  # updates in a slice
-    with _Signals() as signals:
-        for observer in observers:
-            observer.started(trainer, end)
+    with Signals() as signals:
+        tell.started(trainer, end)
+        started = saved = time.monotonic()
+        size = 1  # updates in a slice
         try:
             while trainer.update < end and signals.received is None:
                 if _next_sample(trainer.update, sample_every) == trainer.update:
-                    sample = trainer.sample(sample_length)
-                    for observer in observers:
-                        observer.sampled(sample)
+                    sample = trainer.sample(sample_length, lambda: signals.received is not None)
+                    if sample is None:
+                        break
+                    tell.sampled(sample)
                 size = min(
                     size,
                     end - trainer.update,
@@ -311,43 +283,40 @@ def train(
                 trainer.seconds = now - started
                 # At most fourfold, as a single slice tells little about how long the next takes.
                 size = max(1, int(min(4.0, SLICE_SECONDS / max(now - start, 1e-9)) * size))
-                for observer in observers:
-                    observer.progressed(trainer)
-                if path is not None and now - saved >= checkpoint_every:
-                    _save_or_warn(path, trainer, observers)
+                tell.progressed(trainer)
+                if destination is not None and now - saved >= checkpoint_every:
+                    try:
+                        _save(destination, trainer.checkpoint(), tell)
+                    except FastrnnError as error:
+                        tell.warned(f"{error}; the training goes on")
                     saved = time.monotonic()
         finally:
-            checkpoint = _finish(trainer, path, observers)
-    if signals.received == signal.SIGINT:
+            checkpoint = _finish(trainer, destination, tell)
+    if signals.received == signal.SIGINT and path is not None:
         raise KeyboardInterrupt
-    if signals.received is not None:
+    if signals.received not in (None, signal.SIGINT):
         raise SystemExit(128 + signals.received)
     return checkpoint
 
 
-def _save_or_warn(path: str | Path, trainer: Trainer, observers: Sequence[Observer]) -> None:
-    try:
-        checkpoints.save(path, trainer.checkpoint())
-    except FastrnnError as error:
-        for observer in observers:
-            observer.warned(f"{error}; the training goes on")
+def _save(destination: Destination, checkpoint: Checkpoint, tell: Observer) -> None:
+    if warning := destination.save(checkpoint):
+        tell.warned(warning)
 
 
-def _finish(trainer: Trainer, path: str | Path | None, observers: Sequence[Observer]) -> Checkpoint:
-    """Save, and tell all observers, even if saving fails or one of them cannot print any more."""
+def _finish(trainer: Trainer, destination: Destination | None, tell: Observer) -> Checkpoint:
+    """Save, and tell of the end, even if saving fails."""
     checkpoint = trainer.checkpoint()
-    saved = False
-
-    def tell(observer: Observer) -> None:
-        observer.ended(checkpoint, saved)
-
-    with ExitStack() as stack:
-        for observer in observers:
-            stack.callback(tell, observer)
+    path = None
+    try:
         # A training that was stopped before its first update replaces no older one.
-        if path is not None and (trainer.update > 0 or not os.path.exists(path)):
-            checkpoints.save(path, checkpoint)
-            saved = True
+        if destination is not None and (trainer.update > 0 or not os.path.exists(destination.path)):
+            _save(destination, checkpoint, tell)
+            path = destination.path
+        for warning in diagnose(checkpoint):
+            tell.warned(warning)
+    finally:
+        tell.ended(checkpoint, path)
     return checkpoint
 
 

@@ -17,6 +17,8 @@ from fastrnn.config import Config
 from fastrnn.corpus import Corpus, Vocabulary
 from fastrnn.errors import FastrnnError
 from fastrnn.model import initial_parameters
+from fastrnn.observers import Observer
+from fastrnn.progress import JsonLog, Progress
 from fastrnn.training import Curve, Trainer, train
 
 # Sizes are all different, so that no swapped axis goes unnoticed: m = 5, T = 4, K = 7, B = 3.
@@ -38,7 +40,7 @@ def bits(checkpoint: Checkpoint, folder: Path) -> bytes:
     return (folder / "bits.h5").read_bytes()
 
 
-class Recorder:
+class Recorder(Observer):
     """Keeps what it is told, and calls `act` at every progress."""
 
     def __init__(self, act=lambda trainer: None):
@@ -58,8 +60,8 @@ class Recorder:
     def warned(self, message):
         self.warnings.append(message)
 
-    def ended(self, checkpoint, saved):
-        self.end, self.saved = checkpoint, saved
+    def ended(self, checkpoint, path):
+        self.end, self.path = checkpoint, path
 
 
 def plain_training(config: Config, updates: int):
@@ -270,7 +272,7 @@ def test_divergence_keeps_a_checkpoint_that_loads(tmp_path: Path, updates: int) 
 
 def test_observers_hear_the_end_when_saving_fails(tmp_path: Path) -> None:
     class Unprintable(Recorder):
-        def ended(self, checkpoint, saved):
+        def ended(self, checkpoint, path):
             raise BrokenPipeError
 
     folder = tmp_path / "folder"
@@ -280,7 +282,7 @@ def test_observers_hear_the_end_when_saving_fails(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError) as error:
         train(CORPUS, SMALL, updates=9, path=folder / "a.h5", observers=[recorder, Unprintable()])
     assert isinstance(error.value.__context__, FastrnnError)
-    assert recorder.end.last.update == 9 and not recorder.saved
+    assert recorder.end.last.update == 9 and recorder.path is None
 
 
 def test_ignored_signals_stay_ignored() -> None:
@@ -328,6 +330,33 @@ def test_signals_end_a_training_with_a_checkpoint(tmp_path: Path, number, except
     assert number == signal.SIGINT or raised.value.code == 128 + number
     assert checkpoints.load(path).last.update == recorder.end.last.update == recorder.updates[1]
     assert signal.getsignal(number) == handler
+
+
+def test_interrupted_without_a_path_returns_what_it_has() -> None:
+    recorder = Recorder(lambda trainer: os.kill(os.getpid(), signal.SIGINT))
+    result = train(CORPUS, SMALL, updates=10**9, observers=[recorder])
+    assert result.last.update == recorder.updates[1] > 0
+
+
+def test_without_observers_notes_and_warnings_are_printed(capsys) -> None:
+    train(CORPUS, replace(SMALL, learning_rate=50.0), updates=1000)
+    output, errors = capsys.readouterr()
+    assert not output
+    assert errors.splitlines()[-1].startswith("Warning: the smooth loss ends at ")
+    train(CORPUS, replace(SMALL, learning_rate=50.0), updates=1000, observers=[])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [Progress, JsonLog])
+def test_observers_of_one_training_at_a_time(kind: type, tmp_path: Path) -> None:
+    shared = kind(*([tmp_path / "log"] if kind is JsonLog else []))
+
+    def again(trainer: Trainer) -> None:
+        with pytest.raises(FastrnnError, match="give each one of its own"):
+            train(CORPUS, SMALL, updates=1, observers=[shared])
+
+    train(CORPUS, SMALL, updates=1, observers=[Recorder(again), shared])
+    train(CORPUS, SMALL, updates=1, observers=[shared])
 
 
 def test_threads_change_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Ctrl-C and other signals that end a program: what each part of it does then.
+
+A KeyboardInterrupt at any place can be lost inside a library, or leave work half done. So a
+training looks at its signals between two slices of work (`Signals`), and what has nothing to lose
+ends where it is (`ending_at_once`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+PATIENCE = 0.15  # seconds for which output may block once a signal was received
+
+_may_block = False  # the main thread is where output may wait for its reader
+
+
+class Blocked(OSError):
+    """Output that nobody took, given up because a signal was received."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody reads it")
+
+
+@contextmanager
+def output_that_may_block() -> Iterator[None]:
+    """Within it `Blocked` is raised if a signal is received, or was, and the output does not end.
+
+    Otherwise a signal would have no effect: Python goes on with an interrupted system call when
+    the signal's handler returns.
+    """
+    global _may_block
+    _may_block = threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    finally:
+        _may_block = False
+
+
+class Signals:
+    """Within it SIGINT, SIGTERM and SIGHUP only set `received`, if they are not ignored.
+
+    Attributes
+    ----------
+    received : int or None
+        The first of these signals since the context was entered.
+    """
+
+    def __enter__(self) -> Signals:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+        self._alarm: Any = None
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # None: a handler that is not Python's, which could not be put back.
+                if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            return
+        self.received = number
+        if not hasattr(signal, "setitimer"):
+            self._give_up(number, frame)
+        elif signal.getsignal(signal.SIGALRM) is not None:
+            # From now on again and again: output may block after the signal, too.
+            handler = signal.signal(signal.SIGALRM, self._give_up)
+            self._alarm = handler, *signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+
+    def _give_up(self, number: int, frame: FrameType | None) -> None:
+        if _may_block:
+            raise Blocked
+
+    def __exit__(self, *exception: object) -> None:
+        if self._alarm is not None:
+            handler, delay, interval = self._alarm
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, delay, interval)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interrupting_once() -> Iterator[None]:
+    """Within it, a program's, the first Ctrl-C raises KeyboardInterrupt and the next ends it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, _end)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        # What is still to come, the end of Python, has tracebacks for interruptions.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Within it Ctrl-C ends the process where it is, unless a training looks at the signal itself.
+
+    Raised inside the compiler a KeyboardInterrupt may get lost; and while another thread compiles,
+    it would be long until this one ends.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.SIG_IGN, None):
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    # Not through sys.stderr: this may have interrupted it in the middle of a line.
+    with suppress(OSError):
+        _write_if_ready(2, b"Interrupted.\n")
+    os._exit(130)
+
+
+def _write_if_ready(descriptor: int, line: bytes) -> None:
+    if sys.platform != "win32":
+        import select
+
+        if not select.select([], [descriptor], [], 0)[1]:
+            return  # its reader sleeps
+    os.write(descriptor, line)
