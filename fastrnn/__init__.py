@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastrnn.checkpoint import Checkpoint
     from fastrnn.checkpoint import load as load_checkpoint
     from fastrnn.config import Config
-    from fastrnn.corpus import Corpus, Vocabulary, read_corpus
+    from fastrnn.corpus import Corpus, Vocabulary, corpus_from_text, read_corpus
     from fastrnn.errors import FastrnnError
     from fastrnn.gradcheck import check_gradients
     from fastrnn.observers import Observer
@@ -41,6 +41,7 @@ __all__ = [
     "Vocabulary",
     "__version__",
     "check_gradients",
+    "corpus_from_text",
     "load",
     "load_checkpoint",
     "plot_loss",
@@ -59,6 +60,7 @@ _HOMES = {
     "Progress": "progress.Progress",
     "Vocabulary": "corpus.Vocabulary",
     "check_gradients": "gradcheck.check_gradients",
+    "corpus_from_text": "corpus.corpus_from_text",
     "load": "synthesis.load",
     "load_checkpoint": "checkpoint.load",
     "plot_loss": "plots.plot_loss",

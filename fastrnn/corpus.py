@@ -8,6 +8,7 @@ A large text is encoded once: its codes are kept in a file, which is mapped into
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import sys
@@ -21,7 +22,7 @@ import numpy as np
 from fastrnn import encoded
 from fastrnn.errors import FastrnnError
 from fastrnn.files import shown
-from fastrnn.sources import IN_MEMORY, Progress, Text
+from fastrnn.sources import BYTES, IN_MEMORY, LeftOut, Progress, Text, normalised
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,22 @@ class Corpus:
         What the codes stand for.
     sha256
         Of the text as UTF-8, without byte-order mark and with line ends of one newline.
+    encoding
+        In which it was read, if no byte-order mark told another; "bytes" if every character stands
+        for a byte.
+    files
+        How many files it was read from.
+    left_out
+        Files of folders that are not part of it, by reason.
     """
 
     name: str
     codes: np.ndarray
     vocabulary: Vocabulary
     sha256: str
+    encoding: str = "utf-8"
+    files: int = 1
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def length(self) -> int:
@@ -155,13 +166,16 @@ def read_corpus(
     Parameters
     ----------
     sources
-        Each is the path of a text file; a folder, of which every text file is read, in sorted
-        order and without hidden and binary files; ``"-"`` for standard input; or the name of a
-        corpus to download, ``"shakespeare"``. A file of such a name is given as
-        ``"./shakespeare"`` or as a `pathlib.Path`. No source at all: the language
-        reference in Python's own documentation, which differs between Python versions.
+        Each is the path of a text file, which is decompressed if its name ends in .gz; a folder,
+        of which every text file is read, in sorted order; ``"-"`` for standard input; or the name
+        of a corpus to download, ``"shakespeare"``. A file of such a name is given as
+        ``"./shakespeare"`` or as a `pathlib.Path`. No source at all: the language reference in
+        Python's own documentation, which differs between Python versions. Of folders, files that
+        are hidden, empty, binary, unreadable or written by fastrnn are left out; the corpus tells
+        which.
     encoding
-        Of files and standard input: the name of a Python text codec.
+        Of files and standard input without a byte-order mark: the name of a Python text codec. Or
+        ``"bytes"``: each byte is a character, U+0000 to U+00FF, and nothing is removed or changed.
     progress
         Is called with the bytes done and the bytes to do; the latter is None while the text is
         only read, to find out whether it is there already.
@@ -172,17 +186,20 @@ def read_corpus(
         If a source cannot be read, is not text in that encoding, or is empty; or if there is no
         room for the file.
     """
-    try:
-        "a".encode(encoding)
-    except (LookupError, ValueError) as error:
-        raise FastrnnError(
-            f"unknown encoding {encoding!r}; --encoding takes the name of a Python text codec, "
-            "such as utf-8, latin-1 or utf-16"
-        ) from error
+    if encoding != BYTES:
+        try:
+            "a".encode(encoding)
+            encoding = codecs.lookup(encoding).name
+        except (LookupError, ValueError) as error:
+            raise FastrnnError(
+                f"unknown encoding {encoding!r}; --encoding takes bytes or the name of a Python "
+                "text codec, such as utf-8, latin-1 or utf-16"
+            ) from error
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
     with ExitStack() as stack:
         text = Text(sources, encoding, stack, progress)
+        about = encoding, text.files, tuple(text.left_out)
         large = text.size > IN_MEMORY
         found = encoded.load(text.key) if large else None
         if found is None:
@@ -191,7 +208,7 @@ def read_corpus(
             sha256 = digest.hexdigest()
             pieces = map(vocabulary.encode, text.pieces())
             if not large:
-                return Corpus(text.name, np.concatenate(list(pieces)), vocabulary, sha256)
+                return Corpus(text.name, np.concatenate(list(pieces)), vocabulary, sha256, *about)
             most = text.size * vocabulary.dtype.itemsize
             encoded.save(text.key, vocabulary.characters, sha256, pieces, most)
             found = encoded.load(text.key)
@@ -201,7 +218,38 @@ def read_corpus(
             "written; try again, or set XDG_CACHE_HOME to another folder"
         )
     codes, characters, sha256 = found
-    return Corpus(text.name, codes, Vocabulary(characters), sha256)
+    return Corpus(text.name, codes, Vocabulary(characters), sha256, *about)
+
+
+def corpus_from_text(text: str, name: str = "text") -> Corpus:
+    """A corpus of a text that is in memory.
+
+    As in `read_corpus`, a byte-order mark at its start is removed, and the line ends ``\\r\\n`` and
+    ``\\r`` become ``\\n``.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        For people to read.
+
+    Raises
+    ------
+    FastrnnError
+        If it is empty, or has lone surrogates, which are no characters.
+    """
+    text = normalised(text.removeprefix("\ufeff"))
+    if not text:
+        raise FastrnnError("the text is empty; give one with at least one character")
+    try:
+        digest = hashlib.sha256(text.encode())
+    except UnicodeEncodeError as error:
+        raise FastrnnError(
+            f"the text has the lone surrogate {text[error.start]!a} at position {error.start}, "
+            "counted from 0, which is no character; remove it"
+        ) from error
+    vocabulary = Vocabulary.from_text(text)
+    return Corpus(name, vocabulary.encode(text), vocabulary, digest.hexdigest())
 
 
 def _hashed(pieces: Iterable[str], digest: hashlib._Hash) -> Iterator[str]:

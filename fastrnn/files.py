@@ -9,6 +9,7 @@ from pathlib import Path
 from fastrnn.errors import FastrnnError
 
 PICTURES = (".png", ".svg", ".pdf")
+LOG_START = b'{"event": "start", '
 
 AnyPath = str | os.PathLike[str]
 

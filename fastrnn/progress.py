@@ -89,6 +89,14 @@ def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None
         bar.close()
 
 
+def report_files(corpus: Corpus) -> None:
+    """Say how many files a corpus is from, and which were left out, if it was not a single one."""
+    if corpus.files > 1 or corpus.left_out:
+        left_out = ", ".join(map(str, corpus.left_out))
+        read = "1 file" if corpus.files == 1 else f"{corpus.files:,} files"
+        ERR.say(f"{corpus.name}: {read} read" + (f"; left out: {left_out}" if left_out else ""))
+
+
 class Warnings(Observer):
     """Warnings on standard error, and nothing else."""
 
@@ -232,7 +240,7 @@ class JsonLog(Observer):
             self._warn(f"cannot write the log {shown(self.path)}: {reason_of(error)}")
 
     def _write(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, **values}) + "\n"
+        line = json.dumps({"event": event, **values}) + "\n"  # files.LOG_START knows the first
         if self._file is not None:
             self._attempt(partial(write_all, self._file, line.encode()))
 
@@ -294,7 +302,3 @@ class JsonLog(Observer):
             path=path,
         )
         self._close()
-
-
-def report_files(corpus: Corpus) -> None:
-    """Say which files of a folder were read, and which were left out."""

@@ -1,6 +1,6 @@
 """Where a text comes from: files, folders, standard input, downloads; and its bytes as text.
 
-    sources ──▶ parts ──read──▶ bytes ──decode, line ends to \\n──▶ pieces of text
+    sources ──▶ parts ──read, decompress──▶ bytes ──decode, line ends to \\n──▶ pieces of text
 
 A text is never held in memory; it is read once for its hash, and again for each use. What can be
 read only once, standard input or a pipe, is copied into a temporary file first.
@@ -9,22 +9,26 @@ read only once, standard input or a pipe, is copied into a temporary file first.
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
 import io
 import os
 import stat
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
+from fastrnn import encoded, sealed
 from fastrnn.cache import cache_folder, cannot_keep
 from fastrnn.errors import FastrnnError
+from fastrnn.files import LOG_START, AnyPath, shown
 
 NAMED_CORPORA = {
     "shakespeare": (
@@ -36,22 +40,71 @@ NAMED_CORPORA = {
 
 DEFAULT_NAME = "Python language reference (pydoc_data.topics)"
 
-MARKS = {
-    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
-}
-"""Byte-order marks of encodings whose byte order they decide."""
+BYTES = "bytes"
+"""The encoding in which each byte is a character, U+0000 to U+00FF, and nothing is changed."""
 
-PIECE = 1 << 20  # bytes read at a time; at least a byte-order mark
+MARKS = {
+    # Those of UTF-32 first: one of them starts like one of UTF-16.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+"""Byte-order marks, and the encoding that each tells."""
+
+NULS = {
+    (1, 3): "utf-16-le",
+    (0, 2): "utf-16-be",
+    (1, 2, 3): "utf-32-le",
+    (0, 1, 2): "utf-32-be",
+}
+"""Which bytes of every four are NUL in a text of Latin letters, by encoding."""
+
+OURS = (sealed.MAGIC, encoded.MAGIC, LOG_START)
+"""How files start that fastrnn writes: checkpoints, encoded texts, logs."""
+
+START = max(map(len, (*MARKS, *OURS)))  # bytes that tell both
+
+GZIP = b"\x1f\x8b"
+
+PIECE = 1 << 20  # bytes read at a time
 IN_MEMORY = 1 << 24  # bytes up to which a text is not worth a file in the cache
 
-AnyPath = str | os.PathLike[str]
+NAMED = 2  # of many files, those that are named
+LONGEST_NAME = 200  # characters
+
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 Progress = Callable[[int, int | None], None]
 
 
-class BinaryFileError(FastrnnError):
-    """A named source must not be binary, but a file in a folder may."""
+class UnusableFileError(FastrnnError):
+    """An error where a file is named; in a folder such a file is left out, for this reason."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class LeftOut:
+    """Files of folders that were left out of a text, all for the same reason.
+
+    Attributes
+    ----------
+    reason : str
+        empty, binary, unreadable, or written by fastrnn.
+    count : int
+    names : list of str
+        The first of their paths.
+    """
+
+    reason: str
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.reason} ({_joined(self.names, self.count)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +112,7 @@ class Part:
     """Bytes that are one text, with a byte-order mark and an end of their own."""
 
     label: str  # for messages
-    encoding: str
+    encoding: str  # a codec, or BYTES
     open: Opener
     size: int
     digest: bytes  # SHA-256
@@ -84,6 +137,10 @@ class Text:
         For people to read.
     size : int
         Bytes.
+    files : int
+        How many files or other sources there are.
+    left_out : list of LeftOut
+        Files of folders that are not part of it.
     key : bytes
         SHA-256 that stands for the text: of all that it is made from, the bytes and encodings.
     """
@@ -100,17 +157,24 @@ class Text:
         self._parts: list[Part] = []
         self._decoded = 0
         self.size = 0
+        self.left_out: list[LeftOut] = []
         if sources:
-            name = ", ".join([self._add_source(source, encoding) for source in sources])
+            names = [self._add_source(source, encoding) for source in sources]
         else:
-            name = DEFAULT_NAME
-            self._add(name, "utf-8", partial(io.BytesIO, _default_text().encode()))
+            names = [DEFAULT_NAME]
+            text = _default_text().encode()
+            self._add(DEFAULT_NAME, _utf8_or_bytes(encoding), partial(io.BytesIO, text))
         # A path may hold bytes that are no text; the name goes into checkpoints and must be.
+        name = _joined(names, len(names))
         self.name = name.encode("utf-8", "backslashreplace").decode()
         key = hashlib.sha256()
         for part in self._parts:
-            key.update(codecs.lookup(part.encoding).name.encode() + b"\0" + part.digest)
+            key.update(part.encoding.encode() + b"\0" + part.digest)
         self.key = key.digest()
+
+    @property
+    def files(self) -> int:
+        return len(self._parts)
 
     def pieces(self) -> Iterator[str]:
         """The text piece by piece, without byte-order marks, and with line ends of one newline.
@@ -121,13 +185,13 @@ class Text:
             If a part is empty, is not text in its encoding, or not the one that was found.
         """
         for part in self._parts:
-            yield from _decode(part, self._bytes_of(part))
+            yield from _decode(part.label, part.encoding, self._bytes_of(part))
 
     def _bytes_of(self, part: Part) -> Iterator[bytes]:
         digest = hashlib.sha256()
         left = part.size  # a file may have grown since
         with part.open() as file:
-            while piece := _read(file, part.label, min(PIECE, left)):
+            while piece := _read(file.read, part.label, min(PIECE, left)):
                 left -= len(piece)
                 digest.update(piece)
                 yield piece
@@ -141,65 +205,77 @@ class Text:
     def _add_source(self, source: AnyPath, encoding: str) -> str:
         """Add what one source has, and return its name."""
         # Never by way of Path, which turns "" into the current folder and "./-" into "-".
-        path = os.fspath(source)
+        path = os.fsdecode(source)
         if source == "-":
             if sys.stdin is None:
                 raise FastrnnError("cannot read standard input: it is closed")
             path = label = "standard input"
-            self._add(label, encoding, self._spool(sys.stdin.buffer, label))
+            self._add(label, encoding, self._spool(sys.stdin.buffer, label, encoding))
         elif source in NAMED_CORPORA:
-            self._add(f"the corpus {path!r}", "utf-8", partial(_open, _download(path)))
+            label = f"the corpus {path!r}"
+            self._add(label, _utf8_or_bytes(encoding), partial(_open, _download(path)))
         elif os.path.isdir(path):
             self._add_folder(path, encoding)
         else:
             with _open(path) as file:
                 regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                again = partial(_open, path) if regular else self._spool(file, repr(path))
+                again = partial(_open, path) if regular else self._spool(file, repr(path), encoding)
             self._add(repr(path), encoding, again)
         return path
 
     def _add_folder(self, folder: str, encoding: str) -> None:
         before = len(self._parts)
+        left_out: dict[str, LeftOut] = {}
         for path in _files(folder):
             try:
                 self._add(repr(path), encoding, partial(_open, path))
-            except BinaryFileError:
-                continue
-            if self._parts[-1].size == 0:
-                self._parts.pop()
+            except UnusableFileError as error:
+                same = left_out.setdefault(error.reason, LeftOut(error.reason))
+                same.count += 1
+                if same.count <= NAMED:
+                    same.names.append(path)
         if len(self._parts) == before:
             raise FastrnnError(
                 f"the folder {folder!r} has no text file (empty, hidden and binary files do not "
-                "count)"
+                "count, nor do those that fastrnn writes)"
             )
+        self.left_out += left_out.values()
 
     def _add(self, label: str, encoding: str, open: Opener) -> None:
-        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
         digest, size = hashlib.sha256(), 0
         with open() as file:
-            while piece := _read(file, label, PIECE):
-                if not wide and (nul := piece.find(0)) >= 0:
-                    raise BinaryFileError(
-                        f"{label} is a binary file: its byte {size + nul}, counted from 0, is NUL; "
-                        "give a text file, or --encoding utf-16 if it is one in that encoding"
-                    )
+            pieces = iter(lambda: _read(file.read, label, PIECE), b"")
+            encoding, pieces = _encoding_of(pieces, encoding)
+            for piece in _checked(label, encoding, pieces):
                 digest.update(piece)
                 size += len(piece)
                 self._progress(self.size + size, None)
         self.size += size
         self._parts.append(Part(label, encoding, open, size, digest.digest()))
 
-    def _spool(self, file: IO[bytes], label: str) -> Opener:
-        """Copy what can be read only once."""
+    def _spool(self, file: Any, label: str, encoding: str) -> Opener:
+        """Copy what can be read only once, as far as it is text."""
         folder = cache_folder()
         spool = SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115 (closed by the stack)
         self._stack.callback(_close, spool)
-        size = 0
-        try:
-            while piece := _read(file, label, PIECE):
-                spool.write(piece)
+
+        def kept(pieces: Iterator[bytes]) -> Iterator[bytes]:
+            size = 0
+            for piece in pieces:
+                try:
+                    spool.write(piece)
+                except OSError as error:
+                    raise cannot_keep(label, folder, error) from error
+                yield piece
                 size += len(piece)
                 self._progress(self.size + size, None)
+
+        # What is there, and no more: after the end of what a terminal sends, one would wait again.
+        pieces = iter(lambda: _read(file.read1, label, PIECE), b"")
+        encoding, pieces = _encoding_of(pieces, encoding)
+        for _ in _decode(label, encoding, _checked(label, encoding, kept(pieces))):
+            pass  # what is no text is refused at its first bad byte, not when all has been read
+        try:
             spool.flush()
         except OSError as error:
             raise cannot_keep(label, folder, error) from error
@@ -211,19 +287,46 @@ class Text:
         return open
 
 
-def _open(path: str) -> IO[bytes]:
+def normalised(text: str) -> str:
+    """A text whose line ends are one newline each, as those of a corpus."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _joined(names: Sequence[str], count: int) -> str:
+    """The names of `count` things, of which at least the first are given, as far as they fit."""
+    short = [name if len(name) <= LONGEST_NAME else f"{name[:90]}…{name[-90:]}" for name in names]
+    together = ", ".join(short)
+    if count == len(names) and (count <= NAMED or len(together) <= LONGEST_NAME):
+        return together
+    rest = count - len(short[:NAMED])
+    return ", ".join(short[:NAMED]) + (f" and {rest:,} more" if rest else "")
+
+
+def _utf8_or_bytes(encoding: str) -> str:
+    """The encoding of a text that is UTF-8, whatever the encoding of others is."""
+    return BYTES if encoding == BYTES else "utf-8"
+
+
+def _open(path: str) -> Any:
+    """A file that may be read; what it holds compressed, decompressed."""
     try:
-        return open(path, "rb")
+        file = open(path, "rb")
     except FileNotFoundError as error:
         names = ", ".join(NAMED_CORPORA)
         raise FastrnnError(
-            f"there is no file or folder {path!r}; --corpus takes a path, - for standard input, "
-            f"or a name: {names}"
+            f"there is no file or folder {path!r}; give a path, - for standard input, or a "
+            f"name: {names}"
         ) from error
     except OSError as error:
-        raise FastrnnError(f"cannot read {path!r}: {error.strerror}") from error
+        message = f"cannot read {path!r}: {error.strerror}"
+        raise UnusableFileError(message, "unreadable") from error
     except ValueError as error:  # a path with a NUL
         raise FastrnnError(f"cannot read {path!r}: {error}") from error
+    regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    if regular and path.endswith(".gz") and file.peek(len(GZIP)).startswith(GZIP):
+        file.close()
+        return gzip.open(path)
+    return file
 
 
 def _close(spool: IO[bytes]) -> None:
@@ -231,11 +334,14 @@ def _close(spool: IO[bytes]) -> None:
         spool.close()
 
 
-def _read(file: IO[bytes], label: str, size: int) -> bytes:
+def _read(read: Callable[[int], bytes], label: str, size: int) -> bytes:
     try:
-        return file.read(size)
+        return read(size)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise FastrnnError(f"{label} is a damaged gzip file ({error}); get it again") from error
     except OSError as error:
-        raise FastrnnError(f"cannot read {label}: {error.strerror}") from error
+        message = f"cannot read {label}: {error.strerror}"
+        raise UnusableFileError(message, "unreadable") from error
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -257,9 +363,66 @@ def _files(folder: str) -> Iterator[str]:
             yield str(path)
 
 
-def _decode(part: Part, pieces: Iterator[bytes]) -> Iterator[str]:
+def _encoding_of(pieces: Iterator[bytes], encoding: str) -> tuple[str, Iterator[bytes]]:
+    """The encoding of a text, which its byte-order mark knows best; and the same pieces again."""
+    if encoding == BYTES:
+        return encoding, pieces
+    start = b""
+    for piece in pieces:
+        start += piece
+        if len(start) > START:
+            break
+    told = (name for mark, name in MARKS.items() if start.startswith(mark))
+    encoding = next(told, codecs.lookup(encoding).name)
+    return encoding, chain([] if start in (b"", *MARKS) else [start], pieces)
+
+
+def _checked(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, if they are not something else than text.
+
+    Raises
+    ------
+    UnusableFileError
+        If they are empty, binary, or a file of ours.
+    """
+    size = 0
+    wide = encoding.startswith(("utf-16", "utf-32"))
+    for piece in pieces:
+        if size == 0 and encoding != BYTES and piece.startswith(OURS):
+            raise UnusableFileError(
+                f"{label} is a file that fastrnn wrote, not a text; give a text file",
+                "written by fastrnn",
+            )
+        if not wide and encoding != BYTES and (nul := piece.find(0)) >= 0:
+            raise UnusableFileError(
+                f"{label} is a binary file: its byte {size + nul}, counted from 0, is NUL; "
+                f"give a text file{_advice(piece) if size == 0 else ''}, or --encoding bytes to "
+                "take each byte for a character",
+                "binary",
+            )
+        yield piece
+        size += len(piece)
+    if size == 0:
+        raise _empty(label)
+
+
+def _advice(start: bytes) -> str:
+    """What a text that starts so may be encoded in, if NUL is where its characters have it."""
+    places = {place % 4 for place in range(min(len(start), 64)) if start[place] == 0}
+    name = NULS.get(tuple(sorted(places)))
+    return f", with --encoding {name} if it is one in that encoding" if name else ""
+
+
+def _empty(label: str) -> UnusableFileError:
+    return UnusableFileError(f"{label} is empty; give a text", "empty")
+
+
+def _decode(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[str]:
+    if encoding == BYTES:
+        yield from (piece.decode("latin-1") for piece in pieces)
+        return
     first = next(pieces, b"")
-    decoder = _decoder(part.encoding, first)
+    decoder = _decoder(encoding, first)
     read = length = 0
     mark = True  # may come
     for piece in chain([first] if first else [], pieces, [b""]):
@@ -270,12 +433,12 @@ def _decode(part: Part, pieces: Iterator[bytes]) -> Iterator[str]:
             # The decoder had kept bytes of earlier pieces, or skipped a byte-order mark.
             position = read - len(error.object) + error.start
             raise FastrnnError(
-                f"{part.label} is not {part.encoding} text: its byte {position}, counted from 0, "
+                f"{label} is not {encoding} text: its byte {position}, counted from 0, "
                 f"is 0x{error.object[error.start]:02x} ({error.reason}); name its encoding with "
                 "--encoding"
             ) from error
         except UnicodeError as error:
-            raise FastrnnError(f"{part.label} is not {part.encoding} text: {error}") from error
+            raise FastrnnError(f"{label} is not {encoding} text: {error}") from error
         if text and mark:
             text = text.removeprefix("\ufeff")
             mark = False
@@ -283,22 +446,21 @@ def _decode(part: Part, pieces: Iterator[bytes]) -> Iterator[str]:
             text.encode()  # Some codecs, utf-7 for one, let lone surrogates through.
         except UnicodeEncodeError as error:
             raise FastrnnError(
-                f"{part.label} is not {part.encoding} text: 'utf-8' codec can't encode character "
+                f"{label} is not {encoding} text: 'utf-8' codec can't encode character "
                 f"{text[error.start]!a} in position {length + error.start}: {error.reason}"
             ) from error
         length += len(text)
         yield text
     if not length:
-        raise FastrnnError(f"{part.label} is empty; give a text")
+        raise _empty(label)
 
 
 def _decoder(encoding: str, start: bytes) -> io.IncrementalNewlineDecoder:
     """A decoder for a text that begins with `start`."""
-    name = codecs.lookup(encoding).name
-    if name in MARKS and not start.startswith(MARKS[name]):
+    if encoding in ("utf-16", "utf-32") and not start.startswith(tuple(MARKS)):
         # In the machine's order, as `bytes.decode` does; an incremental decoder would refuse it.
-        name += "-le" if sys.byteorder == "little" else "-be"
-    return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(name)(), translate=True)
+        encoding += "-le" if sys.byteorder == "little" else "-be"
+    return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
 
 
 def _default_text() -> str:
@@ -306,7 +468,7 @@ def _default_text() -> str:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise FastrnnError(
-            "this Python comes without pydoc_data, the default corpus; give a text with --corpus"
+            "this Python comes without pydoc_data, the default corpus; name a text file"
         ) from error
     return "\n".join(topics[topic] for topic in sorted(topics))
 
@@ -318,10 +480,7 @@ def _download(name: str) -> str:
 
     url, sha256 = NAMED_CORPORA[name]
     file = f"{name}.txt"
-    instead = (
-        f"fetch {url} by other means, check that its SHA-256 is {sha256}, and give the file with "
-        "--corpus PATH"
-    )
+    instead = f"fetch {url} by other means, check that its SHA-256 is {sha256}, and name that file"
     try:
         return pooch.retrieve(url, f"sha256:{sha256}", file, cache_folder())
     except OSError as error:  # every exception of requests is one

@@ -157,8 +157,8 @@ def test_only_a_leading_byte_order_mark_is_removed(write):
 def test_unknown_encoding(write, encoding):
     write("a.txt", b"text")
     assert message(read_corpus, ["a.txt"], encoding) == (
-        f"unknown encoding {encoding!r}; --encoding takes the name of a Python text codec, such as "
-        "utf-8, latin-1 or utf-16"
+        f"unknown encoding {encoding!r}; --encoding takes bytes or the name of a Python "
+        "text codec, such as utf-8, latin-1 or utf-16"
     )
 
 
@@ -169,7 +169,7 @@ def test_unknown_encoding(write, encoding):
         (b"abc\xff", "utf-8", 3, "ff", "invalid start byte"),
         ("aé😀\r\n".encode() + b"\xe9x", "utf-8", 9, "e9", "invalid continuation byte"),
         (b"\xef\xbb\xbfab\xff", "utf-8", 5, "ff", "invalid start byte"),
-        (b"\xef\xbb\xbfab\xff", "utf-8-sig", 5, "ff", "invalid start byte"),
+        (b"ab\xff", "utf-8-sig", 2, "ff", "invalid start byte"),
         (b"\xed\xa0\x80", "utf-8", 0, "ed", "invalid continuation byte"),
         (b"ab\x80", "ascii", 2, "80", "ordinal not in range(128)"),
         (b"\xff\xfea\0b", "utf-16", 4, "62", "truncated data"),
@@ -196,8 +196,18 @@ def test_binary_file(write):
     write("a.png", b"\x89PNG\0\xff")
     assert message(read_corpus, ["a.png"]) == (
         "'a.png' is a binary file: its byte 4, counted from 0, is NUL; give a text file, or "
-        "--encoding utf-16 if it is one in that encoding"
+        "--encoding bytes to take each byte for a character"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_characters_without_a_mark(write, encoding):
+    write("a.txt", "Some text.".encode(encoding))
+    error = message(read_corpus, ["a.txt"])
+    assert (
+        f"give a text file, with --encoding {encoding} if it is one in that encoding, or" in error
+    )
+    assert text_of(read_corpus(["a.txt"], encoding)) == "Some text."
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xef\xbb\xbf"])
@@ -224,7 +234,7 @@ def test_default_corpus():
 def test_python_without_the_default_corpus(monkeypatch, write):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     assert message(read_corpus) == (
-        "this Python comes without pydoc_data, the default corpus; give a text with --corpus"
+        "this Python comes without pydoc_data, the default corpus; name a text file"
     )
     assert text_of(read_corpus([write("a.txt", b"text")])) == "text"
 
@@ -270,14 +280,15 @@ def test_folder_without_text(write):
     write("folder/.hidden", b"hidden")
     write("folder/sub/binary", b"\0")
     assert message(read_corpus, ["folder"]) == (
-        "the folder 'folder' has no text file (empty, hidden and binary files do not count)"
+        "the folder 'folder' has no text file (empty, hidden and binary files do not count, "
+        "nor do those that fastrnn writes)"
     )
 
 
 @pytest.mark.parametrize("source", ["missing.txt", "", "folder/missing", "shakspeare"])
 def test_missing_file(write, source):
     assert message(read_corpus, [source]) == (
-        f"there is no file or folder {source!r}; --corpus takes a path, - for standard input, or a "
+        f"there is no file or folder {source!r}; give a path, - for standard input, or a "
         "name: shakespeare"
     )
 
@@ -415,8 +426,7 @@ def server(monkeypatch, tmp_path):
 
 def instead(server):
     return (
-        f"fetch {server.url} by other means, check that its SHA-256 is {SHA256}, and give the file "
-        "with --corpus PATH"
+        f"fetch {server.url} by other means, check that its SHA-256 is {SHA256}, and name that file"
     )
 
 
