@@ -22,6 +22,7 @@ from fastrnn._version import __version__
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.corpus import Corpus
+from fastrnn.destination import Destination
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
@@ -284,7 +285,7 @@ def train(
     else:
         threads = usable_threads(threads)
     if path is not None:
-        checkpoints.check_target(path)
+        Destination(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.
     trainer = Trainer(corpus, config, threads)
     end = _last_update(trainer.streams.chunks, epochs, updates)
