@@ -796,7 +796,7 @@ def test_the_tools_of_hostile_files_alone_do_no_harm(path):
 
 
 def failing(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail
