@@ -10,9 +10,11 @@
 `_layout` is the one description of this, for writing and for reading. Two rules keep files safe:
 
 - The file is sealed by a checksum, which is verified before HDF5 sees a byte (sealed.py).
-- HDF5 never touches the disk. The file is built in memory, written to a temporary file beside the
-  old one and renamed over it, so at every moment the path holds a complete file, and a full disk
-  is an ordinary error. (HDF5 itself, out of disk space, takes the whole process down.)
+- HDF5 never touches the disk. The file is built in memory and put in place in one step (atomic.py),
+  so at every moment the path holds a complete file, and a full disk is an ordinary error. (HDF5
+  itself, out of disk space, takes the whole process down.)
+
+A newer fastrnn reads the files of all older ones: what their format lacks is in `ADDED`.
 
 A seal says that nothing changed by accident, not who made the file. So reading also expects every
 object exactly as `_layout` describes it: no links to elsewhere, no compression, no other type.
@@ -26,7 +28,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -35,17 +36,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fastrnn import model
+from fastrnn import atomic, model
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.files import shown
+from fastrnn.files import AnyPath, shown
 from fastrnn.model import Parameters, parameter_shapes, per_character
 from fastrnn.sealed import (
     AGAIN,
     MAGIC,
     USER_BLOCK,
-    mode_of_file,
-    replace_file,
     require,
     seal,
     unseal,
@@ -53,14 +52,22 @@ from fastrnn.sealed import (
 
 MAX_JSON = 2**16  # bytes
 
+# What each format after the first has added to which part: the values that older files stand for.
+ADDED: dict[int, dict[str, dict[str, Any]]] = {2: {"corpus": {"encoding": "utf-8"}}}
+
 
 @dataclass
 class CorpusInfo:
-    """The text: its `length` in characters, and the SHA-256 of its normalised form in UTF-8."""
+    """The text: its `length` in characters, and the SHA-256 of its normalised form in UTF-8.
+
+    The encoding is that of the files it came from: the name of a Python text codec, or "bytes"
+    if every character stands for a byte.
+    """
 
     name: str
     length: int
     sha256: str
+    encoding: str = "utf-8"
 
 
 @dataclass
@@ -118,7 +125,7 @@ class Checkpoint:
     version: str  # of the fastrnn that wrote this
 
 
-def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+def save(path: AnyPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, replacing the file at `path` in one step.
 
     Whatever happens, the path afterwards holds the complete old file or the complete new one. A
@@ -126,7 +133,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, bytes or path-like
         Where to; its folder has to exist.
     checkpoint : Checkpoint
         What to write. Equal checkpoints give equal bytes.
@@ -134,18 +141,24 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     Raises
     ------
     FastrnnError
-        If the file cannot be written, or the checkpoint is one that `load` would refuse.
+        If the file cannot be written, an older one is read-only, or the checkpoint is one that
+        `load` would refuse.
     """
-    with _save_errors(path):
-        replace_file(os.path.realpath(path), seal(_build(checkpoint)))
+    with save_errors(path):
+        atomic.replace_file(atomic.real_path(path), to_bytes(checkpoint))
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """The file that `save` writes; FastrnnError if it is one that `load` would refuse."""
+    return seal(_build(checkpoint))
+
+
+def load(path: AnyPath) -> Checkpoint:
     """Read a checkpoint, and refuse anything that `save` would not have written.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, bytes or path-like
         A file written by `save`.
 
     Returns
@@ -159,7 +172,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         If the file cannot be read, is none of ours, is damaged, or comes from a newer fastrnn.
     """
     try:
-        return _parse(unseal(path))
+        return _parse(*unseal(path))
     except ValueError as error:
         raise FastrnnError(f"cannot load {shown(path)}: {error}") from error
     except MemoryError as error:
@@ -169,12 +182,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise FastrnnError(f"cannot load {shown(path)}: {error.strerror}; {mend}") from error
 
 
-def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+def is_checkpoint(path: AnyPath) -> bool:
     """Whether a file starts like a checkpoint, so that replacing it takes nothing else away.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, bytes or path-like
         Any path.
 
     Returns
@@ -191,30 +204,6 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Check, before hours of training, that `save` can write to `path` and destroys nothing else.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Where a checkpoint is to be saved.
-
-    Raises
-    ------
-    FastrnnError
-        If there is a file that is no checkpoint, or the folder cannot be written.
-    """
-    target = os.path.realpath(path)
-    if os.path.isfile(target) and not is_checkpoint(target):
-        raise FastrnnError(
-            f"cannot save {shown(path)}: there is a file that is no checkpoint; "
-            "choose another path, or move it away"
-        )
-    with _save_errors(path):
-        mode_of_file(target)
-        tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
-
-
 def describe(checkpoint: Checkpoint) -> str:
     """What a checkpoint holds, in lines for people to read."""
     config, corpus = checkpoint.config, checkpoint.corpus
@@ -226,7 +215,8 @@ def describe(checkpoint: Checkpoint) -> str:
 
     rows = {
         "model": model.describe(config, len(checkpoint.vocabulary)),
-        "corpus": f"{corpus.name}, {corpus.length:,} characters, SHA-256 {corpus.sha256}",
+        "corpus": f"{corpus.name}, {corpus.encoding}, {corpus.length:,} characters, "
+        f"SHA-256 {corpus.sha256}",
         "vocabulary": f"{len(checkpoint.vocabulary)} characters: {checkpoint.vocabulary!r}",
         "training": ", ".join(
             f"{name.replace('_', ' ')} {value}"
@@ -249,6 +239,8 @@ _SAVE_MENDS = {
     errno.ENOENT: "create its folder first",
     errno.EISDIR: "name a file",
     errno.EACCES: "change the permissions or choose another path",
+    errno.EPERM: "change the permissions or choose another path",
+    errno.EBUSY: "mount its folder instead of the single file",
     errno.ENOSPC: "free some disk space",
     errno.EDQUOT: "free some disk space",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
@@ -260,7 +252,8 @@ _LOAD_MENDS = {
 
 
 @contextmanager
-def _save_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+def save_errors(path: AnyPath) -> Iterator[None]:
+    """Let what prevents a save to `path` be told in one line."""
     try:
         yield
     except ValueError as error:
@@ -338,6 +331,9 @@ def _validate(checkpoint: Checkpoint) -> None:
     require(good, "the length of the corpus is no positive number")
     good = type(corpus.sha256) is str and bool(re.fullmatch("[0-9a-f]{64}", corpus.sha256))
     require(good, "the SHA-256 of the corpus is not 64 hexadecimal digits")
+    require(type(corpus.encoding) is str, "the encoding of the corpus is no text")
+    good = corpus.encoding != "bytes" or vocabulary[-1] <= "\xff"
+    require(good, "the corpus is of bytes, but the vocabulary has characters above U+00FF")
     require(checkpoint.seconds >= 0, "seconds is negative")
 
     require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
@@ -443,10 +439,10 @@ def _to_json(value: Any) -> bytes:
 # ... and back
 
 
-def _parse(data: bytes) -> Checkpoint:
+def _parse(data: bytes, version: int) -> Checkpoint:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return _read_all(file.id, len(data))
+            return _read_all(file.id, len(data), version)
     except MemoryError:
         raise
     except Exception as error:  # h5py and json know a dozen kinds for the contents of strange files
@@ -454,9 +450,12 @@ def _parse(data: bytes) -> Checkpoint:
         raise FastrnnError(f"its contents are invalid, {problem}; {AGAIN}") from error
 
 
-def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
-    """Read what `_layout` lists from a file of `end` bytes; there must be nothing else."""
-    config = Config.from_json(_read(root, end, "config", JSON, ()))
+def _read_all(root: h5py.h5g.GroupID, end: int, version: int) -> Checkpoint:
+    """Read what `_layout` lists from a file of `end` bytes; there must be nothing else.
+
+    `version` is that of the format.
+    """
+    config = Config.from_json(_complete("config", _read(root, end, "config", JSON, ()), version))
 
     def length(name: str) -> int:
         return math.prod(_open_dataset(root, end, name).shape)
@@ -490,10 +489,20 @@ def _read_all(root: h5py.h5g.GroupID, end: int) -> Checkpoint:
 
     tree["config"] = config
     parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
+    tree["corpus"] = _complete("corpus", tree["corpus"], version)
     tree |= {name: _record(part, tree[name]) for name, part in parts.items()}
     checkpoint = _record(Checkpoint, tree)
     _validate(checkpoint)
     return checkpoint
+
+
+def _complete(part: str, values: Any, version: int) -> Any:
+    """The values of a part with those that a file of this format lacks."""
+    for newer, parts in ADDED.items():
+        if newer > version and part in parts and isinstance(values, dict):
+            require(not values.keys() & parts[part].keys(), f"{part} has fields of format {newer}")
+            values = values | parts[part]
+    return values
 
 
 def _record(kind: type, values: Any) -> Any:

@@ -11,7 +11,7 @@ from fastrnn.errors import FastrnnError
 PICTURES = (".png", ".svg", ".pdf")
 LOG_START = b'{"event": "start", '
 
-AnyPath = str | os.PathLike[str]
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def shown(path: AnyPath) -> str:
@@ -28,7 +28,7 @@ def check_picture(path: AnyPath) -> str:
     FastrnnError
         If it is none of .png, .svg and .pdf.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = Path(os.fsdecode(path)).suffix.lower()
     if suffix not in PICTURES:
         raise FastrnnError(
             f"cannot draw {shown(path)}: its name says no format; let it end in .png, .svg or .pdf"
@@ -52,7 +52,7 @@ def write(path: AnyPath, content: bytes) -> None:
         If it cannot be written.
     """
     try:
-        Path(path).write_bytes(content)
+        Path(os.fsdecode(path)).write_bytes(content)
     except OSError as error:
         raise FastrnnError(
             f"cannot write {shown(path)}: {error.strerror}; choose another path"

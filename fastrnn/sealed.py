@@ -1,10 +1,8 @@
-"""Files that are sealed, and written whole or not at all.
+"""The seal of a file: it shows whether anything has changed since the file was written.
 
-- The seal: HDF5 leaves the first 512 bytes of a file to the application; ours hold the length and
-  the SHA-256 of the rest. They are checked before HDF5 sees a byte, because HDF5 reads many damaged
-  files without complaint, and hangs or crashes on some.
-- The writing: to a temporary file beside the old one, which is renamed over it, so that at every
-  moment the path holds a complete file.
+HDF5 leaves the first 512 bytes of a file to the application; ours hold the length and the SHA-256
+of the rest. They are checked before HDF5 sees a byte, because HDF5 reads many damaged files without
+complaint, and hangs or crashes on some.
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ import errno
 import hashlib
 import io
 import os
-import secrets
 import stat
 import struct
-from contextlib import suppress
 
 from fastrnn.errors import FastrnnError
+from fastrnn.files import AnyPath
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
-FORMAT = 1
+FORMATS = (1, 2)  # that this fastrnn reads; it writes the last
 USER_BLOCK = 512  # the smallest that HDF5 allows
 MAX_FILE = 2**33  # bytes; far above any model one trains on a CPU
 
@@ -43,7 +40,7 @@ def seal(buffer: io.BytesIO) -> bytes:
     data = buffer.getvalue()
     require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
     contents = memoryview(data)[USER_BLOCK:]
-    return _header(FORMAT, len(data), hashlib.sha256(contents).digest()) + contents
+    return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()) + contents
 
 
 def _header(version: int, size: int, digest: bytes) -> bytes:
@@ -51,8 +48,24 @@ def _header(version: int, size: int, digest: bytes) -> bytes:
     return (head + hashlib.sha256(head).digest()).ljust(USER_BLOCK, b"\0")
 
 
-def unseal(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a sealed file; FastrnnError or OSError if it is none, or damaged."""
+def may_begin_sealed(start: bytes) -> bool:
+    """Whether these bytes, at most USER_BLOCK, begin a sealed file that may be cut off."""
+    if len(start) < USER_BLOCK:
+        return start[: len(MAGIC)] == MAGIC[: len(start)]
+    _, version, _, size, digest = HEADER.unpack_from(start)
+    return start == _header(version, size, digest)
+
+
+def unseal(path: AnyPath) -> tuple[bytes, int]:
+    """All bytes of a sealed file, and its format.
+
+    Raises
+    ------
+    FastrnnError
+        If it is no sealed file, is damaged, or has a format of a newer fastrnn.
+    OSError
+        If it cannot be read.
+    """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -67,50 +80,13 @@ def unseal(path: str | os.PathLike[str]) -> bytes:
         require(len(header) == USER_BLOCK, f"it is damaged, only {actual} bytes are left; {AGAIN}")
         _, version, _, size, digest = HEADER.unpack_from(header)
         require(header == _header(version, size, digest), f"it is damaged in its header; {AGAIN}")
-        newer = f"it has format {version}, this fastrnn reads format {FORMAT}; upgrade fastrnn"
-        require(version == FORMAT, newer)
+        known = " and ".join(map(str, FORMATS))
+        newer = f"it has format {version}, this fastrnn reads formats {known}; upgrade fastrnn"
+        require(version in FORMATS, newer)
         wrong = f"it is damaged, it has {actual} bytes instead of {size}; {AGAIN}"
         require(actual == size and USER_BLOCK < size <= MAX_FILE, wrong)
         file.seek(0)
         data = file.read(size)
     good = hashlib.sha256(memoryview(data)[USER_BLOCK:]).digest() == digest
     require(good, f"it is damaged, its contents do not match their checksum; {AGAIN}")
-    return data
-
-
-def mode_of_file(target: str) -> int | None:
-    """The mode of a file that can be replaced, None if there is none yet."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(mode):
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(code, os.strerror(code))
-    return mode
-
-
-def replace_file(target: str, data: bytes) -> None:
-    """Put `data` into the file `target`, in one step that survives a crash of the computer."""
-    mode = mode_of_file(target)
-    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, stat.S_IMODE(mode))
-        os.replace(temporary, target)
-    except BaseException:  # an interruption, too
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    # Where folders cannot be synced, the new file is in place and complete all the same.
-    with suppress(OSError):
-        folder = os.open(os.path.dirname(target), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    return data, version

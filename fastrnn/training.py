@@ -72,7 +72,7 @@ class Trainer:
     def __init__(self, corpus: Corpus, config: Config, threads: int = 1):
         self.corpus = corpus
         self.config = config
-        self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256)
+        self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256, corpus.encoding)
         characters = len(corpus.vocabulary)
         self.streams = Streams(corpus.codes, config.batch, config.seq_length, characters)
         self.network = Network(config, characters, threads)
@@ -142,11 +142,14 @@ class Trainer:
     def sample(self, length: int, stop=lambda: False) -> Sample | None:
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
         hidden = self.network.hidden[0].copy()
-        out=[]
-        for i in range(0,length,64):
-            if stop(): return None
-            codes = self.network.sample(hidden, next_character, self.generator.random(min(64,length-i)))
-            next_character=codes[-1:]
+        out = []
+        for i in range(0, length, 64):
+            if stop():
+                return None
+            codes = self.network.sample(
+                hidden, next_character, self.generator.random(min(64, length - i))
+            )
+            next_character = codes[-1:]
             out.append(self.corpus.vocabulary.decode(codes))
         self.samples.append(Sample(self.update, self.smooth_loss, "".join(out)))
         return self.samples[-1]
@@ -258,7 +261,7 @@ def train(
     with compilation_notice(lambda: tell.noted(COMPILING)):
         trainer = Trainer(corpus, config, threads)
     if destination is not None:
-        destination.check(trainer.checkpoint())
+        destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
     end = _last_update(trainer.streams.chunks, epochs, updates)
     with Signals() as signals:
         tell.started(trainer, end)

@@ -52,7 +52,7 @@ def example(vocabulary=VOCABULARY, **options):
     return Checkpoint(
         config=config,
         vocabulary=vocabulary,
-        corpus=CorpusInfo("tiny.txt", 1000, "0123456789abcdef" * 4),
+        corpus=CorpusInfo("tiny.txt", 1000, "0123456789abcdef" * 4, "utf-16"),
         best=Best(20, 41.25, parameters(1)),
         last=Last(
             update=30,
@@ -278,6 +278,111 @@ def test_symbolic_link_stays(path, tmp_path):
     assert load(path).seconds == load(tmp_path / "new.h5").seconds == 99.0
 
 
+def test_path_of_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "\xe9.h5")
+    save(path, example())
+    assert is_checkpoint(path)
+    assert bits(load(path)) == bits(example())
+    assert os.listdir(tmp_path) == ["\xe9.h5"]
+
+
+@pytest.mark.parametrize("stem", ["a" * 252, "\u20ac" * 84], ids=["ASCII", "UTF-8"])
+def test_longest_names(tmp_path, stem):
+    path = tmp_path / f"{stem}.h5"
+    for _ in range(2):
+        save(path, example())
+    assert os.listdir(tmp_path) == [path.name]
+    load(path)
+
+
+def test_read_only_file_stays(path):
+    before = path.read_bytes()
+    path.chmod(0o444)
+    assert refusal(save, path, example()) == (
+        f"cannot save {path}: Permission denied; change the permissions or choose another path"
+    )
+    assert os.listdir(path.parent) == ["best.h5"]
+    assert path.read_bytes() == before
+
+
+# Formats
+
+
+def test_format_1():
+    """A file that the fastrnn of format 1 wrote."""
+    checkpoint = load(Path(__file__).parent / "data" / "format-1.h5")
+    best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    assert checkpoint.config == Config(
+        hidden=3, seq_length=5, batch=2, learning_rate=0.65, seed=9, dtype="float64"
+    )
+    assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
+    assert checkpoint.corpus == CorpusInfo(
+        name="réime.txt",
+        length=44,
+        sha256="6d1ba7a329112c06ee820671782d18d94e8acbaac983c71b7665104ddc525e66",
+        encoding="utf-8",
+    )
+    assert (best.update, best.smooth_loss) == (13, 16.092312739060777)
+    assert (last.update, last.epoch, last.chunk, last.smooth_loss) == (14, 3, 2, 16.09232828624219)
+    assert last.hidden.tolist() == [
+        [0.6012074302605139, -0.9913238176244092, -0.7461870499194432],
+        [0.9909818294422726, 0.8914140126757233, -0.9633691966235237],
+    ]
+    assert best.parameters["W"].tolist() == [
+        [-0.668792568707185, -0.046171599842096185, 0.2176213881174825],
+        [-0.19431973773348638, -1.815843629862193, 1.774982509436597],
+        [0.05445212954800919, -2.4272095851049045, -0.3622799099798237],
+    ]
+    digests = [
+        hashlib.sha256(b"".join(group[name].astype("<f8").tobytes() for name in "UVWbc"))
+        for group in (best.parameters, last.parameters, last.memory)
+    ]
+    assert [digest.hexdigest() for digest in digests] == [
+        "03bd995d7814732d6afd4ec653f5a40d089cb1d1d006c094bb16289c2adcdefa",
+        "d57283111ba6c6854fd12860889b67db59b4758c2cb1f8eb67d0a25b49ce818d",
+        "cb417a2ef63f0ca68eefe95df027a404c217de1f2f3ab5c0b53cbe472fe2bde2",
+    ]
+    assert last.generator == {
+        "bit_generator": "PCG64",
+        "state": {
+            "state": 254006840425851848980437166454697026437,
+            "inc": 210554441082389327479993656945054459349,
+        },
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    assert history.update.tolist() == list(range(1, 15))
+    assert history.smooth_loss[[0, 4, 10, 12, 13]].tolist() == [
+        16.09447474915234,
+        16.101490601252923,
+        16.101000419589138,
+        16.092312739060777,
+        16.09232828624219,
+    ]
+    assert history.samples == [
+        Sample(0, 16.09447474915234, "weœdlyybdl"),
+        Sample(5, 16.101490601252923, "oeeh\U0001f42de, t "),
+        Sample(11, 16.101000419589138, " beurt ne "),
+    ]
+    assert (checkpoint.seconds, checkpoint.version) == (0.0015631760006726836, "0.1.0")
+
+
+def test_formats_do_not_mix(path, tmp_path):
+    older = tmp_path / "format-1.h5"
+    older.write_bytes((Path(__file__).parent / "data" / "format-1.h5").read_bytes())
+    older.write_bytes(sealed(older.read_bytes(), version=2))
+    assert "CorpusInfo has other fields than name, length, sha256, encoding" in refusal(load, older)
+    path.write_bytes(sealed(path.read_bytes(), version=1))
+    assert "corpus has fields of format 2" in refusal(load, path)
+
+
+def test_corpus_of_bytes(path):
+    checkpoint = example("".join(map(chr, range(256))))
+    checkpoint.corpus.encoding = "bytes"
+    save(path, checkpoint)
+    assert load(path).corpus.encoding == "bytes"
+
+
 # Messages of everyday mistakes
 
 
@@ -313,8 +418,8 @@ def test_messages_of_load(path, tmp_path):
     damaged = bytearray(data)
     damaged[-1] ^= 1
     assert message(damaged) == ("it is damaged, its contents do not match their checksum" + again)
-    assert message(sealed(data, version=2)) == (
-        "it has format 2, this fastrnn reads format 1; upgrade fastrnn"
+    assert message(sealed(data, version=3)) == (
+        "it has format 3, this fastrnn reads formats 1 and 2; upgrade fastrnn"
     )
     assert message(sealed(data[:512] + b"no HDF5")).startswith("its contents are invalid, ")
 
@@ -377,6 +482,8 @@ def set_(part, field, value):
         (set_("corpus", "name", "x" * 70000), "corpus is longer than 65536 bytes"),
         (set_("corpus", "length", 0), "the length of the corpus is no positive number"),
         (set_("corpus", "sha256", "A" * 64), "the SHA-256 of the corpus is not 64"),
+        (set_("corpus", "encoding", None), "the encoding of the corpus is no text"),
+        (set_("corpus", "encoding", "bytes"), "the vocabulary has characters above U+00FF"),
         (set_("best", "update", 31), "best/update is not between 0 and last/update"),
         (set_("best", "update", True), "best/update is bool instead of int64"),
         (set_("best", "smooth_loss", float("inf")), "best/smooth_loss contains NaN or infinity"),
@@ -442,7 +549,7 @@ def test_generator_that_numpy_would_take(path, change):
 # Damage
 
 
-def sealed(data, version=1):
+def sealed(data, version=2):
     """The file with a valid seal, from the description of the format and not from its code."""
     digest = hashlib.sha256(data[512:]).digest()
     head = b"\x93FASTRNN" + struct.pack("<IIQ", version, 512, len(data)) + digest
@@ -689,7 +796,7 @@ def test_the_tools_of_hostile_files_alone_do_no_harm(path):
 
 
 def failing(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail
