@@ -17,12 +17,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 import numpy as np
 
 from fastrnn import reference
@@ -208,7 +207,7 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
         versions={
             "fastrnn": __version__,
             "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (np, numba, llvmlite)},
+            **{name: version(name) for name in ("numpy", "numba", "llvmlite")},
         },
         blas=describe_blas(),
         environment={k: v for k, v in sorted(os.environ.items()) if k.startswith(PREFIXES)},
