@@ -173,10 +173,9 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
     for shape in map(Shape._make, shapes):
         for dtype, threads in product(dtypes, sorted({1, cores if shape.B > 1 else 1})):
             case = Case(shape, dtype, threads)
-            train: Any = entries.train.versions[dtype]
-            loaded = sum(train.stats.cache_hits.values())
+            loaded = sum(entries.train.stats.cache_hits.values())
             elapsed = case.seconds(case.ours["step"], 1)
-            compiled = sum(train.stats.cache_hits.values()) == loaded
+            compiled = sum(entries.train.stats.cache_hits.values()) == loaded
             first_calls.setdefault(dtype, {"seconds": elapsed, "compiled": compiled})
             case.check()
             case.calibrate()

@@ -32,7 +32,7 @@ from fastrnn.network import Network
 network = Network(Config(hidden=2), 2)
 network.parameters["W"][...] = [[1, 2], [3, 4]]
 network.pack()
-stats = entries.pack.versions["float32"].stats
+stats = entries.pack.stats
 hits, misses = (sum(count.values()) for count in (stats.cache_hits, stats.cache_misses))
 panel = network._packed.WT[0].reshape(-1, register_lanes(network.dtype))
 print(panel[:2, :2].tolist(), hits, misses)
@@ -103,7 +103,7 @@ def test_other_settings_of_numba_are_other_kernels(monkeypatch):
 
 def test_the_callers_own_cache_setting_stays():
     assert os.environ.get("NUMBA_CACHE_DIR", "") == config.CACHE_DIR
-    assert entries.pack.versions["float64"].targetoptions["error_model"] == "numpy"
+    assert entries.pack.targetoptions["error_model"] == "numpy"
 
 
 def twice(array):
@@ -127,9 +127,8 @@ def loaded(function=twice, dtype="float64"):
     """Whether a process that starts now would load the kernel, instead of compiling it."""
     kernel = entry(function)
     assert kernel(np.ones(1, dtype)) == function(np.ones(1))
-    stats = kernel.versions[dtype].stats
-    assert sum(stats.cache_hits.values()) + sum(stats.cache_misses.values()) == 1
-    return bool(stats.cache_hits)
+    assert sum((kernel.stats.cache_hits + kernel.stats.cache_misses).values()) == 1
+    return bool(kernel.stats.cache_hits)
 
 
 def test_a_kernel_is_kept_for_each_dtype(folder, caplog):
@@ -296,10 +295,9 @@ def test_no_two_kernels_share_a_name():
     homes = {}
     for module in pkgutil.iter_modules(kernels.__path__):
         for value in vars(import_module(f"fastrnn.kernels.{module.name}")).values():
-            for kernel in value.versions.values() if isinstance(value, entry) else [value]:
-                if isinstance(kernel, Dispatcher):
-                    function = kernel.py_func
-                    name = function.__module__, function.__qualname__
-                    homes.setdefault(name, set()).add(function)
+            if isinstance(value, Dispatcher):
+                function = value.py_func
+                name = function.__module__, function.__qualname__
+                homes.setdefault(name, set()).add(function)
     assert len(homes) > 20
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}

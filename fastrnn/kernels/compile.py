@@ -203,19 +203,8 @@ def named(name: str) -> Callable[[Callable], Callable]:
     return rename
 
 
-class entry:
-    """A kernel that Python calls, compiled for each dtype and kept on disk.
-
-    Its first argument is an array or number of the dtype, or a tuple that starts with one. Numba
-    would take what is compiled for numbers of float64 for those of float32, too.
-    """
-
-    def __init__(self, function: Callable):
-        self.versions = {}
-        for dtype in ("float32", "float64"):
-            self.versions[dtype] = kernel = numba.njit(**OPTIONS)(function)
-            kernel._cache = KernelCache(function)  # as njit(cache=True) would set Numba's own
-
-    def __call__(self, first: Any, *rest: Any) -> Any:
-        dtype = (first[0] if isinstance(first, tuple) else first).dtype
-        return self.versions[dtype.name](first, *rest)
+def entry(function: Callable) -> Any:
+    """Compile a kernel that Python calls, for each tuple of types, and keep it on disk."""
+    kernel = numba.njit(**OPTIONS)(function)
+    kernel._cache = KernelCache(function)  # where njit(cache=True) puts Numba's own
+    return kernel
