@@ -14,12 +14,15 @@ def _import_numba() -> None:
         # Of a value that it cannot read Numba would print a traceback, and go on without it.
         warnings.filterwarnings("error", "Environment variable 'NUMBA_", RuntimeWarning)
         try:
-            from numba.core import config
+            import numba
         except Exception as error:
             problem = str(error).partition("\n")[0].rstrip(".")
             settings = ", ".join(sorted(name for name in os.environ if name.startswith("NUMBA_")))
             remedy = f"unset or correct {settings}" if settings else "install fastrnn again"
-            raise FastrnnError(f"cannot import Numba: {problem}; {remedy}") from error
+            raise FastrnnError(
+                f"cannot import Numba: {problem}; {remedy}, then start again"
+            ) from error
+    config = numba.core.config
     if config.DISABLE_JIT:
         raise FastrnnError(
             "cannot run the kernels: NUMBA_DISABLE_JIT is set, but they only run compiled; unset it"

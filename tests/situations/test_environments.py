@@ -33,8 +33,12 @@ def command(tmp_path):
     ("variable", "value", "problem"),
     [
         ("NUMBA_DISABLE_JIT", "1", "they only run compiled; unset it"),
-        ("NUMBA_NUM_THREADS", "0", "must be > 0; unset or correct NUMBA_NUM_THREADS"),
-        ("NUMBA_OPT", "9", "could not be parsed; unset or correct NUMBA_OPT"),
+        (
+            "NUMBA_NUM_THREADS",
+            "0",
+            "must be > 0; unset or correct NUMBA_NUM_THREADS, then start again",
+        ),
+        ("NUMBA_OPT", "9", "could not be parsed; unset or correct NUMBA_OPT, then start again"),
         ("NUMBA_CPU_FEATURES", "foo", "is 'foo', but must be a list"),
     ],
 )
