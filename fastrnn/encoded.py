@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import struct
-import time
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastrnn.cache import cache_folder, cannot_keep
+from fastrnn.cache import cache_folder, cannot_keep, new_file, remove_old
 from fastrnn.errors import FastrnnError
 from fastrnn.files import shown
 
@@ -35,8 +33,6 @@ HEADER = struct.Struct("<8sIIQQ32s32s")
 DIGEST = hashlib.sha256().digest_size
 
 SUFFIX = ".codes"
-TEMPORARY = ".tmp"
-DAY = 24 * 60 * 60
 UNUSED_DAYS = 30  # then a file is removed
 
 
@@ -82,15 +78,13 @@ def save(key: bytes, characters: str, sha256: str, pieces: Iterable[np.ndarray],
         If it cannot be written, because the disk is full for example; `size`, the most bytes that
         the codes may take, is for the message. Then, as after an interruption, no file is left.
     """
-    parent = folder()
-    temporary = parent / (secrets.token_hex(8) + TEMPORARY)
+    path = folder() / (key.hex() + SUFFIX)
     points = characters.encode("utf-32-le")
     length = itemsize = 0
+    remove_old(path.parent, "*" + SUFFIX, UNUSED_DAYS)
     try:
-        parent.mkdir(mode=0o700, exist_ok=True)  # texts may be private
-        _tidy(parent)
         # Never through a mapping: where the disk is full, that ends in a crash.
-        with open(temporary, "xb") as file:
+        with new_file(path) as file:
             file.seek(HEADER.size + len(points) + DIGEST)
             for codes in pieces:
                 file.write(codes.data)
@@ -99,23 +93,8 @@ def save(key: bytes, characters: str, sha256: str, pieces: Iterable[np.ndarray],
             head = HEADER.pack(MAGIC, FORMAT, *fields) + points
             file.seek(0)
             file.write(head + hashlib.sha256(head).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, parent / (key.hex() + SUFFIX))
     except OSError as error:
-        raise cannot_keep("the encoded text", parent, error, size) from error
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
-
-
-def _tidy(parent: Path) -> None:
-    """Remove what killed processes left, and texts that were not used for long."""
-    for path in parent.iterdir():
-        days = {TEMPORARY: 1, SUFFIX: UNUSED_DAYS}.get(path.suffix)
-        with suppress(OSError):
-            if days is not None and time.time() - path.stat().st_mtime > days * DAY:
-                path.unlink()
+        raise cannot_keep("the encoded text", path.parent, error, size) from error
 
 
 def file_of(codes: np.ndarray) -> MappedFile | None:

@@ -17,12 +17,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 import numpy as np
 
 from fastrnn import reference
@@ -174,10 +173,9 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
     for shape in map(Shape._make, shapes):
         for dtype, threads in product(dtypes, sorted({1, cores if shape.B > 1 else 1})):
             case = Case(shape, dtype, threads)
-            train: Any = entries.train.versions[dtype]
-            loaded = sum(train.stats.cache_hits.values())
+            loaded = sum(entries.train.stats.cache_hits.values())
             elapsed = case.seconds(case.ours["step"], 1)
-            compiled = sum(train.stats.cache_hits.values()) == loaded
+            compiled = sum(entries.train.stats.cache_hits.values()) == loaded
             first_calls.setdefault(dtype, {"seconds": elapsed, "compiled": compiled})
             case.check()
             case.calibrate()
@@ -208,7 +206,7 @@ def measure(seconds: float, shapes: list[list[int]], dtypes: list[str], command:
         versions={
             "fastrnn": __version__,
             "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (np, numba, llvmlite)},
+            **{name: version(name) for name in ("numpy", "numba", "llvmlite")},
         },
         blas=describe_blas(),
         environment={k: v for k, v in sorted(os.environ.items()) if k.startswith(PREFIXES)},

@@ -215,7 +215,7 @@ def test_what_is_of_no_use_any_more_is_removed(cache):
     ages = {"a.tmp": 2, "b.tmp": 0.5, "c.codes": 31, "d.codes": 29, "theirs.txt": 99}
     for name, days in ages.items():
         (cache / name).touch()
-        os.utime(cache / name, times=(time.time() - days * encoded.DAY,) * 2)
+        os.utime(cache / name, times=(time.time() - days * 24 * 60 * 60,) * 2)
     save_text()
     left = {path.name for path in cache.iterdir()}
     assert left == {"b.tmp", "d.codes", "theirs.txt", KEY.hex() + ".codes"}

@@ -1,24 +1,39 @@
 """How kernels are compiled: one set of options, and a disk cache that notices every change.
 
 Numba's own cache looks at the file of the cached function alone; after an edit in a helper, a
-constant or an option that lives in another file it runs the old machine code. Here the name of the
-cache directory is a hash of all kernel sources, so a change of any of them compiles afresh.
+constant or an option that lives in another file it runs the old machine code. And it trusts what it
+finds: a damaged file is an error at best. Here the name of a file is a hash of all that its machine
+code depends on, and a seal shows whether it is as it was written; otherwise the kernel is compiled
+afresh.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
+import numpy as np
 from numba.core import config, event
-from numba.core.codegen import get_host_cpu_features
+from numba.core.caching import NullCache
+from numba.core.codegen import JITCPUCodegen, get_host_cpu_features
+from numba.core.compiler import CompileResult
+from numba.core.cpu import CPUContext
+from numba.core.serialize import dumps
 
-from fastrnn.cache import cache_folder, is_ours
+from fastrnn.cache import cache_folder, is_ours, new_file
+from fastrnn.errors import FastrnnError
+from fastrnn.files import shown
+
+logger = logging.getLogger(__name__)
 
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
@@ -36,6 +51,13 @@ def _hash_of_sources() -> str:
 
 
 SOURCES = _hash_of_sources()  # now, not after the modules that import this one were read
+SEAL = hashlib.sha256().digest_size
+# Settings of Numba that are nothing to the machine code: of the others, any might be.
+NOT_OF_THE_CODE = {"CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS"}
+
+
+def _hash(key: tuple) -> str:
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
 
 
 def cpu_features() -> set[str]:
@@ -46,12 +68,91 @@ def cpu_features() -> set[str]:
 
 @cache
 def kernel_folder() -> Path:
-    """Where kernels are kept that were compiled from exactly these sources for this processor."""
-    processor = hashlib.sha256(f"{config.CPU_NAME} {sorted(cpu_features())}".encode()).hexdigest()
-    name = f"kernels-{SOURCES[:16]}-{processor[:8]}"
-    if config.CACHE_DIR and is_ours(folder := Path(config.CACHE_DIR).absolute() / name):
-        return folder
+    """Where kernels are kept that were compiled from exactly these sources, by this version of
+    Numba, with its present settings.
+
+    Raises
+    ------
+    FastrnnError
+        If no folder can be written.
+    """
+    versions = EXTENSION_SUFFIXES[0], numba.__version__, llvmlite.__version__, np.__version__
+    settings = sorted(
+        (name, repr(value))
+        for name, value in vars(config).items()
+        if name.isupper() and name not in NOT_OF_THE_CODE
+    )
+    name = f"kernels-{_hash((SOURCES, versions, settings))}"
+    if config.CACHE_DIR and is_ours(folder := Path(config.CACHE_DIR, name)):
+        return folder.absolute()
     return cache_folder() / name
+
+
+damaged: set[str] = set()  # kernels whose files were damaged when this process read them
+unkept: set[str] = set()  # kernels that this process compiled and could not write
+
+
+class KernelCache(NullCache):
+    """The compiled versions of a kernel on disk, for Numba: a file for each tuple of types.
+
+    Processes that save the same one at the same moment write the same file, one after the other.
+    """
+
+    def __init__(self, function: Callable):
+        self.name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+
+    def _path(self, types: Any, processor: JITCPUCodegen) -> Path:
+        folder = kernel_folder()
+        key = folder.name, processor.magic_tuple(), types
+        return folder / f"{self.name}-{_hash(key)}.kernel"
+
+    def load_overload(self, sig: Any, target_context: CPUContext) -> CompileResult | None:
+        """The compiled kernel for these types; None if there is none, or its file is damaged."""
+        target_context.refresh()
+        try:
+            path = self._path(sig, target_context.codegen())
+            file = memoryview(path.read_bytes())
+        except (FileNotFoundError, FastrnnError):
+            return None
+        except OSError:
+            file = memoryview(b"")
+        # Checked first, as damage would reach the interpreter and the processor as code.
+        if file[:SEAL] != _seal(path, file[SEAL:]):
+            if not damaged:
+                logger.warning(
+                    "compiled kernels in %s were damaged; they are compiled again",
+                    shown(path.parent),
+                )
+            damaged.add(self.name)
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(file[SEAL:]))
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        """Keep a compiled kernel, or warn that it cannot be kept."""
+        contents = dumps(data._reduce())
+        try:
+            path = self._path(sig, data.codegen)
+            with new_file(path) as file:
+                file.write(_seal(path, contents) + contents)
+        except FastrnnError as error:
+            self._warn(str(error))
+        except OSError as error:
+            self._warn(
+                f"cannot keep them in {shown(kernel_folder())}: {error.strerror}; "
+                "set NUMBA_CACHE_DIR to a folder with room"
+            )
+
+    def _warn(self, problem: str) -> None:
+        if not unkept:
+            logger.warning("kernels have to be compiled each time: %s", problem)
+        unkept.add(self.name)
+
+
+def _seal(path: Path, contents: bytes | memoryview) -> bytes:
+    """SHA-256 of the contents and the name, so that a file in the place of another is noticed."""
+    digest = hashlib.sha256(path.name.encode())
+    digest.update(contents)
+    return digest.digest()
 
 
 @contextmanager
@@ -102,25 +203,8 @@ def named(name: str) -> Callable[[Callable], Callable]:
     return rename
 
 
-class entry:
-    """A kernel that Python calls, compiled for each dtype and kept on disk.
-
-    The dtypes have a folder each: Numba counts the files of a function in an index, and two
-    processes that save it at the same moment, one for each dtype, would spoil the other's.
-
-    Its first argument is an array or number of the dtype, or a tuple that starts with one.
-    """
-
-    def __init__(self, function: Callable):
-        self.versions = {}
-        before = config.CACHE_DIR
-        for dtype in ("float32", "float64"):
-            config.CACHE_DIR = str(kernel_folder() / dtype)
-            try:
-                self.versions[dtype] = numba.njit(cache=True, **OPTIONS)(function)
-            finally:
-                config.CACHE_DIR = before
-
-    def __call__(self, first: Any, *rest: Any) -> Any:
-        dtype = (first[0] if isinstance(first, tuple) else first).dtype
-        return self.versions[dtype.name](first, *rest)
+def entry(function: Callable) -> Any:
+    """Compile a kernel that Python calls, for each tuple of types, and keep it on disk."""
+    kernel = numba.njit(**OPTIONS)(function)
+    kernel._cache = KernelCache(function)  # where njit(cache=True) puts Numba's own
+    return kernel
