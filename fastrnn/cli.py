@@ -63,6 +63,7 @@ class Commands(click.Group):
     """Commands whose expected failures are one line on standard error, and exit code 1 or 130."""
 
     def invoke(self, context: click.Context) -> Any:
+        _show_logged_warnings()
         try:
             super().invoke(context)
         except FastrnnError as error:
@@ -434,6 +435,19 @@ def _say_what_was_written(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             ERR.say(f"Wrote {shown(path)}")
+
+
+def _show_logged_warnings() -> None:
+    """Print what the package logs, such as damage to its cache, as the other warnings."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ERR.say(f"Warning: {record.getMessage()}")
+
+    logger = logging.getLogger("fastrnn")
+    logger.propagate = False
+    logger.addHandler(Handler())
 
 
 def _fail_to_write(problem: OSError | ValueError) -> None:

@@ -28,7 +28,7 @@ from typing import IO, Any
 from fastrnn import encoded, sealed
 from fastrnn.cache import cache_folder, cannot_keep
 from fastrnn.errors import FastrnnError
-from fastrnn.files import LOG_START, AnyPath, shown
+from fastrnn.files import LOG_START, AnyPath
 
 NAMED_CORPORA = {
     "shakespeare": (
@@ -310,7 +310,7 @@ def _utf8_or_bytes(encoding: str) -> str:
 def _open(path: str) -> Any:
     """A file that may be read; what it holds compressed, decompressed."""
     try:
-        file = open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115 (closed by the caller)
     except FileNotFoundError as error:
         names = ", ".join(NAMED_CORPORA)
         raise FastrnnError(
