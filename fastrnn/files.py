@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fastrnn.checks import shortened
 from fastrnn.errors import FastrnnError
 
 PICTURES = (".png", ".svg", ".pdf")
+LONGEST_SHOWN = 500  # characters of a path in a message
 
 AnyPath = str | os.PathLike[str]
 
 
 def shown(path: AnyPath) -> str:
     """A path for a message, which stays one line and can be printed whatever the file's name."""
-    name = os.fsdecode(path)
+    name = shortened(os.fsdecode(path), LONGEST_SHOWN)
     return name if name.isprintable() and name else ascii(name)
 
 

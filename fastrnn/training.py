@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field
+from inspect import isfunction
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -18,6 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from fastrnn import checkpoint as checkpoints
+from fastrnn import checks, memory
 from fastrnn._version import __version__
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
@@ -25,7 +28,7 @@ from fastrnn.corpus import Corpus
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
-from fastrnn.network import Network
+from fastrnn.network import REMEDIES, TEXT_BYTES, Network, Writer
 from fastrnn.streams import Streams
 from fastrnn.threads import usable_threads, useful_threads
 
@@ -120,7 +123,7 @@ class Trainer:
         codes = self.streams.read(0, 1)
         record = network.train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
-        network.sample(network.hidden[0].copy(), codes[:1, 0], np.empty(0))
+        Writer(network).sample(codes[:1, 0], np.empty(0))
         return record.smooth_loss
 
     def advance(self, count: int) -> None:
@@ -156,12 +159,32 @@ class Trainer:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.hidden[...] = 0.0
 
-    def sample(self, length: int) -> Sample:
-        """Let the current model write on from where it is in the text, and keep what it wrote."""
+    def sample(self, length: int, stop: Callable[[], bool] = lambda: False) -> Sample | None:
+        """Let the current model write on from where it is in the text, and keep what it wrote.
+
+        Parameters
+        ----------
+        length : int
+            Characters.
+        stop : callable
+            Is asked several times a second. When it says so the sample is given up, with the random
+            numbers it took: a training that goes on from here draws the same one.
+
+        Returns
+        -------
+        Sample or None
+            None if it was given up.
+        """
+        generator = deepcopy(self.generator)
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
-        hidden = self.network.hidden[0].copy()
-        codes = self.network.sample(hidden, next_character, self.generator.random(length))
-        text = self.corpus.vocabulary.decode(codes)
+        writer = Writer(self.network, self.network.hidden[0])
+        drawn = [np.empty(0, np.int32)]
+        for codes in writer.pieces(next_character, length, generator):
+            drawn.append(codes)
+            if stop():
+                return None
+        text = self.corpus.vocabulary.decode(np.concatenate(drawn))
+        self.generator = generator
         self.samples.append(Sample(self.update, self.smooth_loss, text))
         return self.samples[-1]
 
@@ -219,6 +242,7 @@ class _Signals:
             signal.signal(number, handler)
 
 
+@memory.running_out("the training", " or ".join(REMEDIES.values()))
 def train(
     corpus: Corpus,
     config: Config | None = None,
@@ -272,17 +296,26 @@ def train(
     KeyboardInterrupt, SystemExit
         After SIGINT, or SIGTERM and SIGHUP, with the checkpoint written if there was an update.
     """
-    for number in (epochs, updates, sample_every, sample_length):
-        if number is not None and (type(number) is not int or number < 0):
-            raise FastrnnError(
-                "epochs, updates, sample_every and sample_length must be whole numbers from 0 "
-                f"on, not {number!r}"
-            )
-    config = config or Config()
+    corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
+    config = Config() if config is None else checks.instance("config", config, Config)
+    epochs = None if epochs is None else checks.whole("epochs", epochs)
+    updates = None if updates is None else checks.whole("updates", updates)
+    path = None if path is None else checks.path("path", path)
+    checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
+    sample_every = checks.whole("sample_every", sample_every)
+    sample_length = checks.whole("sample_length", sample_length)
+    if sample_every > 0:
+        memory.require(
+            TEXT_BYTES * sample_length,
+            f"sample_length is {sample_length}",
+            "a sample",
+            "write shorter samples",
+        )
     if threads is None:
         threads = useful_threads(config, len(corpus.vocabulary))
     else:
         threads = usable_threads(threads)
+    observers = checked_observers(observers)
     if path is not None:
         checkpoints.check_target(path)
     # Compiles the kernels, and can be interrupted: there is nothing to save yet.
@@ -296,7 +329,9 @@ def train(
         try:
             while trainer.update < end and signals.received is None:
                 if _next_sample(trainer.update, sample_every) == trainer.update:
-                    sample = trainer.sample(sample_length)
+                    sample = trainer.sample(sample_length, lambda: signals.received is not None)
+                    if sample is None:
+                        break
                     for observer in observers:
                         observer.sampled(sample)
                 size = min(
@@ -323,6 +358,19 @@ def train(
     if signals.received is not None:
         raise SystemExit(128 + signals.received)
     return checkpoint
+
+
+def checked_observers(observers: Sequence[Observer]) -> list[Observer]:
+    """The observers, if they have the methods of one."""
+    if not isinstance(observers, Iterable):
+        checks.refuse("observers", observers, "a sequence of observers")
+    told = [name for name, value in vars(Observer).items() if isfunction(value) and name[0] != "_"]
+    checked = list(observers)
+    for observer in checked:
+        for name in told:
+            if isinstance(observer, type) or not callable(getattr(observer, name, None)):
+                checks.refuse("an observer", observer, f"an object with a method {name}")
+    return checked
 
 
 def _save_or_warn(path: str | Path, trainer: Trainer, observers: Sequence[Observer]) -> None:
