@@ -16,6 +16,7 @@ from fastrnn.errors import FastrnnError
 from fastrnn.kernels.simd import VECTOR_BYTES
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
+MOST_SHOWN = 10**30  # bytes; more are told apart by nobody
 
 
 class Array(NamedTuple):
@@ -34,7 +35,7 @@ Arrays = Mapping[str, Array]
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Zeros that start on a vector boundary, so that no vector straddles two cache lines."""
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     buffer = np.zeros(size + VECTOR_BYTES, np.uint8)
     start = -buffer.ctypes.data % VECTOR_BYTES
     return buffer[start : start + size].view(dtype).reshape(shape)
@@ -124,6 +125,8 @@ def running_out(what: str, remedy: str) -> Iterator[None]:
 
 def shown_bytes(count: int) -> str:
     """A number of bytes for people to read."""
+    if count > MOST_SHOWN:
+        return f"more than {shown_bytes(MOST_SHOWN)}"
     unit = min((len(str(count)) - 1) // 3, len(UNITS) - 1)
     value = count / 1000**unit
     return f"{value:,.{0 if value >= 10 or unit == 0 else 1}f} {UNITS[unit]}"

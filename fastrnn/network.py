@@ -42,9 +42,9 @@ TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four byt
 ALONE = Team(np.zeros((1, SLOT), np.int64), 1, 1)  # waits for nobody, and writes to nothing
 
 REMEDIES = {
-    "hidden": "use fewer hidden units",
-    "batch": "use a smaller batch",
-    "seq_length": "use a shorter sequence length",
+    "hidden": "fewer hidden units",
+    "batch": "a smaller batch",
+    "seq_length": "a shorter sequence length",
 }
 """The settings that decide how much memory is taken, and how to need less."""
 
@@ -135,7 +135,7 @@ def require_memory(what: str, bytes_of: Callable[[Config], int], config: Config)
 
     blamed = min(REMEDIES, key=without)
     subject = f"{blamed.replace('_', '-')} is {getattr(config, blamed)}"
-    memory.require(bytes_of(config), subject, what, REMEDIES[blamed])
+    memory.require(bytes_of(config), subject, what, f"use {REMEDIES[blamed]}")
 
 
 # --- weights, and a text --------------------------------------------------------------------------

@@ -118,7 +118,8 @@ class Model:
         """
         pieces = self.stream(length, seed=seed, prime=prime, temperature=temperature)
         remedy = "write a shorter one, or use stream"
-        memory.require(TEXT_BYTES * int(length), f"length is {length}", "the text", remedy)
+        subject = f"length is {checks.shown_value(length)}"
+        memory.require(TEXT_BYTES * int(length), subject, "the text", remedy)
         return "".join(pieces)
 
     def stream(

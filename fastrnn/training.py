@@ -242,7 +242,7 @@ class _Signals:
             signal.signal(number, handler)
 
 
-@memory.running_out("the training", " or ".join(REMEDIES.values()))
+@memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))
 def train(
     corpus: Corpus,
     config: Config | None = None,
@@ -307,7 +307,7 @@ def train(
     if sample_every > 0:
         memory.require(
             TEXT_BYTES * sample_length,
-            f"sample_length is {sample_length}",
+            f"sample_length is {checks.shown_value(sample_length)}",
             "a sample",
             "write shorter samples",
         )
