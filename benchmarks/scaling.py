@@ -48,7 +48,7 @@ from fastrnn.config import Config
 from fastrnn.corpus import read_corpus
 from fastrnn.kernels import benchmark
 from fastrnn.kernels.compile import kernel_folder
-from fastrnn.network import aligned_zeros
+from fastrnn.memory import aligned_zeros
 from fastrnn.plots import BLUE, GREY, RED, write_picture
 from fastrnn.threads import Workers, available_cores
 from fastrnn.training import Trainer

@@ -36,7 +36,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fastrnn import atomic, model
+from fastrnn import atomic, checks, model
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.files import AnyPath, shown
@@ -111,7 +111,7 @@ class History:
     samples: list[Sample]
 
 
-@dataclass
+@dataclass(repr=False)
 class Checkpoint:
     """All of a training; see the classes of its parts."""
 
@@ -123,6 +123,14 @@ class Checkpoint:
     history: History
     seconds: float  # of training so far, by the clock on the wall
     version: str  # of the fastrnn that wrote this
+
+    def __repr__(self) -> str:
+        kind = model.describe(self.config, len(self.vocabulary))
+        best, last = self.best, self.last
+        return (
+            f"<fastrnn.Checkpoint: {kind}; after {last.update:,} updates, "
+            f"lowest smooth loss {best.smooth_loss:.4f} at update {best.update:,}>"
+        )
 
 
 def save(path: AnyPath, checkpoint: Checkpoint) -> None:
@@ -171,6 +179,7 @@ def load(path: AnyPath) -> Checkpoint:
     FastrnnError
         If the file cannot be read, is none of ours, is damaged, or comes from a newer fastrnn.
     """
+    path = checks.path("path", path)
     try:
         return _parse(*unseal(path))
     except ValueError as error:

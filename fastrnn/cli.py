@@ -248,13 +248,13 @@ def synth(
     checkpoint: str, length: int, seed: int | None, prime: str, temperature: float, last: bool
 ) -> None:
     from fastrnn.checkpoint import load
+    from fastrnn.sources import normalised
     from fastrnn.synthesis import Model
 
     trained = load(checkpoint)
     model = Model.from_checkpoint(trained, last=last)
     text = ModelText(trained.corpus.encoding)
-    if text.bytes:
-        prime = os.fsencode(prime).decode("latin-1")
+    prime = os.fsencode(prime).decode("latin-1") if text.bytes else normalised(prime)
     pieces = model.stream(length, seed=seed, prime=prime, temperature=temperature)
     with ending_at_once():
         text.write(prime)

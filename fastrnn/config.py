@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastrnn.checks import real, refuse, whole
 from fastrnn.errors import FastrnnError
 
 DTYPES = ("float32", "float64")
@@ -38,26 +38,16 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name.replace("_", "-"), getattr(self, field.name)
             if field.type == "int":
-                lowest = 0 if field.name == "seed" else 1
-                good = type(value) is int and lowest <= value < 2**31
-                wanted = f"a whole number from {lowest} to {2**31 - 1}"
+                value = whole(name, value, 0 if field.name == "seed" else 1, 2**31 - 1)
             elif field.type == "float":
-                # A clip of infinity switches clipping off; a sigma of 0 starts from zero weights.
-                lowest_open = field.name != "sigma"
-                good = type(value) in (int, float) and (value > 0 if lowest_open else value >= 0)
-                unlimited = field.name == "clip" and value == math.inf
-                good = good and (value <= sys.float_info.max or unlimited)
-                if good:  # a whole number would be another type to the kernels
-                    object.__setattr__(self, field.name, float(value))
-                wanted = "a positive number" if lowest_open else "zero or a positive number"
+                # A sigma of 0 starts from zero weights, a clip of infinity switches clipping off.
+                value = real(name, value, field.name == "sigma", field.name == "clip")
             else:
-                good = value in DTYPES
-                wanted = " or ".join(DTYPES)
-            if not good:
-                name = field.name.replace("_", "-")
-                raise FastrnnError(f"{name} is {value!r}, but must be {wanted}")
+                good = isinstance(value, str) and value in DTYPES
+                value = str(value) if good else refuse(name, value, " or ".join(DTYPES))
+            object.__setattr__(self, field.name, value)
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary for JSON, which has no infinity: no clipping is None there."""

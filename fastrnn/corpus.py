@@ -19,7 +19,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fastrnn import encoded
+from fastrnn import checks, encoded
+from fastrnn.checks import shortened, shown_value
 from fastrnn.errors import FastrnnError
 from fastrnn.files import shown
 from fastrnn.sources import BYTES, IN_MEMORY, LeftOut, Progress, Text, normalised
@@ -38,6 +39,7 @@ class Vocabulary:
     characters: str
 
     def __post_init__(self) -> None:
+        checks.text("characters", self.characters)
         if list(self.characters) != sorted(set(self.characters)):
             raise FastrnnError("the characters of a vocabulary must be sorted and distinct")
 
@@ -47,7 +49,7 @@ class Vocabulary:
     @classmethod
     def from_text(cls, text: str) -> Vocabulary:
         """The vocabulary of all characters that occur in `text`."""
-        return cls.from_pieces([text])
+        return cls.from_pieces([checks.text("the text", text)])
 
     @classmethod
     def from_pieces(cls, pieces: Iterable[str]) -> Vocabulary:
@@ -71,6 +73,7 @@ class Vocabulary:
         FastrnnError
             If a character is not in the vocabulary.
         """
+        text = checks.text("the text", text)
         codes = np.empty(len(text), self.dtype)
         end = 0
         for points in _code_points(text):
@@ -88,8 +91,18 @@ class Vocabulary:
         return codes
 
     def decode(self, codes: np.ndarray | Sequence[int]) -> str:
-        """The text that `codes` stand for."""
-        return _text(self._points()[np.asarray(codes, np.intp)])
+        """The text that `codes` stand for.
+
+        Raises
+        ------
+        FastrnnError
+            If one is no whole number from 0 to K - 1.
+        """
+        array = np.asarray(codes)
+        whole = array.dtype.kind in "iu"
+        if array.size and not (whole and array.min() >= 0 and array.max() < len(self)):
+            raise FastrnnError(f"codes must be whole numbers from 0 to {len(self) - 1}")
+        return _text(self._points()[array.astype(np.intp)])
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -114,7 +127,7 @@ def _text(points: np.ndarray) -> str:
     return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """A text, ready to train on.
 
@@ -144,6 +157,12 @@ class Corpus:
     encoding: str = "utf-8"
     files: int = 1
     left_out: tuple[LeftOut, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"<fastrnn.Corpus: {shortened(self.name)}, {self.length:,} characters, "
+            f"{len(self.vocabulary)} distinct>"
+        )
 
     @property
     def length(self) -> int:
@@ -186,17 +205,17 @@ def read_corpus(
         If a source cannot be read, is not text in that encoding, or is empty; or if there is no
         room for the file.
     """
+    encoding = checks.text("encoding", encoding)
     if encoding != BYTES:
         try:
             "a".encode(encoding)
             encoding = codecs.lookup(encoding).name
         except (LookupError, ValueError) as error:
             raise FastrnnError(
-                f"unknown encoding {encoding!r}; --encoding takes bytes or the name of a Python "
-                "text codec, such as utf-8, latin-1 or utf-16"
+                f"unknown encoding {shown_value(encoding)}; --encoding takes bytes or the name of "
+                "a Python text codec, such as utf-8, latin-1 or utf-16"
             ) from error
-    if isinstance(sources, (str, os.PathLike)):
-        sources = [sources]
+    sources = checks.sources(sources)
     with ExitStack() as stack:
         text = Text(sources, encoding, stack, progress)
         about = encoding, text.files, tuple(text.left_out)

@@ -6,17 +6,19 @@ import io
 import os
 from pathlib import Path
 
+from fastrnn.checks import shortened
 from fastrnn.errors import FastrnnError
 
 PICTURES = (".png", ".svg", ".pdf")
 LOG_START = b'{"event": "start", '
+LONGEST_SHOWN = 500  # characters of a path in a message
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def shown(path: AnyPath) -> str:
     """A path for a message, which stays one line and can be printed whatever the file's name."""
-    name = os.fsdecode(path)
+    name = shortened(os.fsdecode(path), LONGEST_SHOWN)
     return name if name.isprintable() and name else ascii(name)
 
 

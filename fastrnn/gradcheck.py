@@ -11,17 +11,18 @@ kernels' own rounding, element by element.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn import reference
+from fastrnn import checks, reference
 from fastrnn.config import Config
 from fastrnn.corpus import Corpus
 from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
 from fastrnn.streams import Streams
+from fastrnn.threads import Unshared
 
 STEP = 1e-4  # of the central differences
 COMPLEX_STEP = 1e-30
@@ -76,16 +77,28 @@ def check_gradients(corpus: Corpus, seed: int = 0) -> Iterator[Check]:
     seed : int
         Of the weights.
 
-    Yields
+    Returns
+    -------
+    iterator of Check
+        For each m and parameter, one by each method, as they are done; for one thread.
+
+    Raises
     ------
-    Check
-        For each m and parameter, one by each method, as they are done.
+    FastrnnError
+        If an argument is wrong, or the text is too short.
     """
+    corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
+    config = Config(seed=seed, dtype="float64")
+    characters = len(corpus.vocabulary)
+    codes = Streams(corpus.codes, 1, config.seq_length, characters).read(0, 1)
+    return Unshared(_checks(config, codes, characters), "gradient check")
+
+
+def _checks(config: Config, codes: np.ndarray, characters: int) -> Generator[Check, None, None]:
     for hidden, reported in REPORTED.items():
-        config = Config(hidden=hidden, seed=seed, dtype="float64")
-        codes = Streams(corpus.codes, 1, config.seq_length, len(corpus.vocabulary)).read(0, 1)
-        parameters = initial_parameters(config, len(corpus.vocabulary))
-        network = Network(config, len(corpus.vocabulary))
+        config = replace(config, hidden=hidden)
+        parameters = initial_parameters(config, characters)
+        network = Network(config, characters)
         network.set_parameters(parameters)
         network.loss_and_gradient(codes)
         for name, figure in reported.items():

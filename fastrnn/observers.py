@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from fastrnn import checks
 
 if TYPE_CHECKING:
     from fastrnn.checkpoint import Checkpoint, Sample
@@ -43,10 +45,12 @@ class Observer:
 
 
 class Observers(Observer):
-    """All observers as one; each hears of the end, even if another cannot."""
+    """Several as one; each hears of the end, even if another cannot."""
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self.observers = observers
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        if not isinstance(observers, Iterable):
+            checks.refuse("observers", observers, "a sequence of observers")
+        self.observers = [checks.instance("an observer", one, Observer) for one in observers]
 
     def noted(self, message: str) -> None:
         for observer in self.observers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import checks
 from fastrnn.checkpoint import Checkpoint
 from fastrnn.files import AnyPath, check_picture, write
 from fastrnn.streams import chunks_per_epoch
@@ -35,6 +36,9 @@ def plot_loss(checkpoint: Checkpoint, path: AnyPath) -> None:
     FastrnnError
         If the suffix is another one, or the file cannot be written.
     """
+    made_by = "fastrnn.train or fastrnn.load_checkpoint"
+    checkpoint = checks.instance("checkpoint", checkpoint, Checkpoint, made_by)
+    path = checks.path("path", path)
     check_picture(path)
     # Objects instead of pyplot: no window system, and nothing of the caller's plots is touched.
     from matplotlib.figure import Figure

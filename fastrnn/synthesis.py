@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from fastrnn import checkpoint as checkpoints
+from fastrnn import checks, memory
+from fastrnn.checkpoint import Checkpoint
 from fastrnn.config import Config
 from fastrnn.corpus import Vocabulary
 from fastrnn.errors import FastrnnError
-from fastrnn.model import Parameters
-from fastrnn.network import Network
-
-PIECE = 64  # characters drawn at a time while streaming: less than a millisecond
-PRIME_PIECE = 4096  # characters of the prime read at a time; between them Ctrl-C is seen
+from fastrnn.files import AnyPath
+from fastrnn.model import Parameters, describe, parameter_shapes
+from fastrnn.network import TEXT_BYTES, Weights, Writer
+from fastrnn.sources import normalised
+from fastrnn.threads import Unshared
 
 
 class Model:
-    """A trained network with its vocabulary.
+    """A trained network with its vocabulary, which may write in any number of threads at once.
 
     `fastrnn.load` gives the best model of a checkpoint.
 
@@ -29,17 +30,59 @@ class Model:
     config : Config
     vocabulary : Vocabulary
     parameters : Parameters
-        Arrays U (m, K), W (m, m), V (K, m), b (m,), c (K,), K the size of the vocabulary.
+        Arrays U (m, K), W (m, m), V (K, m), b (m,), c (K,), K the size of the vocabulary. They are
+        copied.
+
+    Attributes
+    ----------
+    config, vocabulary
+        As given.
+    parameters : Parameters
+        Read-only views of the model's own.
+
+    Raises
+    ------
+    FastrnnError
+        If one is missing or has another shape, or if there is too little memory.
     """
 
+    @memory.running_out("the model", "use one of fewer hidden units")
     def __init__(self, config: Config, vocabulary: Vocabulary, parameters: Parameters):
-        self.config = config
-        self.vocabulary = vocabulary
-        self.parameters = parameters
-        # For writing, one stream of one character suffices.
-        self._network = Network(replace(config, batch=1, seq_length=1), len(vocabulary))
-        self._network.set_parameters(parameters)
+        self.config = checks.instance("config", config, Config)
+        self.vocabulary = checks.instance("vocabulary", vocabulary, Vocabulary)
+        if not len(vocabulary):
+            raise FastrnnError("the vocabulary is empty; a model needs at least one character")
+        parameters = _checked(parameters, parameter_shapes(config, len(vocabulary)))
+        self._weights = Weights(config, len(vocabulary))
+        self._weights.set_parameters(parameters)
+        self.parameters = {name: view.view() for name, view in self._weights.parameters.items()}
+        for view in self.parameters.values():
+            view.flags.writeable = False
 
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, last: bool = False) -> Model:
+        """The best model of a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            From `fastrnn.train` or `fastrnn.load_checkpoint`.
+        last : bool
+            The model as it was when the training ended, instead of that of the lowest smooth loss.
+        """
+        made_by = "fastrnn.train or fastrnn.load_checkpoint"
+        checkpoint = checks.instance("checkpoint", checkpoint, Checkpoint, made_by)
+        model = checkpoint.last if last else checkpoint.best
+        return cls(checkpoint.config, Vocabulary(checkpoint.vocabulary), model.parameters)
+
+    def __repr__(self) -> str:
+        return f"<fastrnn.Model: {describe(self.config, len(self.vocabulary))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: what it was made from, as views do not survive that."""
+        return Model, (self.config, self.vocabulary, self.parameters)
+
+    @memory.running_out("the text", "write a shorter one, or use stream")
     def sample(
         self,
         length: int = 1000,
@@ -58,7 +101,8 @@ class Model:
             The same seed gives the same text; without one, each call gives another.
         prime : str
             Text to continue; it is not part of the result. Without it the model starts as after a
-            line end, or a space if its text had no lines.
+            line end, or a space if its text had no lines. As in a corpus, the line ends ``\\r\\n``
+            and ``\\r`` become ``\\n``.
         temperature : float
             Below 1 the likelier characters are preferred, above 1 the text is wilder; 0 takes the
             likeliest character each time.
@@ -73,7 +117,11 @@ class Model:
             If `prime` has a character that the training text did not have, or another argument is
             out of its range.
         """
-        return "".join(self.stream(length, seed=seed, prime=prime, temperature=temperature))
+        pieces = self.stream(length, seed=seed, prime=prime, temperature=temperature)
+        remedy = "write a shorter one, or use stream"
+        subject = f"length is {checks.shown_value(length)}"
+        memory.require(TEXT_BYTES * int(length), subject, "the text", remedy)
+        return "".join(pieces)
 
     def stream(
         self,
@@ -83,14 +131,17 @@ class Model:
         prime: str = "",
         temperature: float = 1.0,
     ) -> Iterator[str]:
-        """The text of `sample`, piece by piece as it is written."""
-        if length < 0 or (seed is not None and seed < 0) or not 0 <= temperature < np.inf:
-            raise FastrnnError(
-                f"length {length}, seed {seed} and temperature {temperature} must be finite "
-                "and not negative"
-            )
+        """The text of `sample`, piece by piece as it is written; for one thread."""
+        length = checks.whole("length", length)
+        if seed is not None:
+            seed = checks.whole("seed", seed)
+        temperature = checks.real("temperature", temperature, zero=True)
+        prime = checks.text("prime", prime)
+        if "\r" not in self.vocabulary.characters:
+            prime = normalised(prime)
         known = self.vocabulary.encode(prime or self._default_start())
-        return self._pieces(known, length, np.random.default_rng(seed), temperature)
+        generator = np.random.default_rng(seed)
+        return Unshared(self._pieces(known, length, generator, temperature), "stream of text")
 
     def _default_start(self) -> str:
         characters = self.vocabulary.characters
@@ -98,31 +149,42 @@ class Model:
 
     def _pieces(
         self, known: np.ndarray, length: int, generator: np.random.Generator, temperature: float
-    ) -> Iterator[str]:
-        hidden = np.zeros(self.config.hidden, self.config.dtype)
-        nothing = np.empty(0)
-        while len(known) > PRIME_PIECE:
-            self._network.sample(hidden, known[:PRIME_PIECE], nothing)
-            known = known[PRIME_PIECE - 1 :]
-        for first in range(0, length, PIECE):
-            uniforms = generator.random(min(PIECE, length - first))
-            codes = self._network.sample(hidden, known, uniforms, temperature)
+    ) -> Generator[str, None, None]:
+        for codes in Writer(self._weights).pieces(known, length, generator, temperature):
             yield self.vocabulary.decode(codes)
-            known = codes[-1:]
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def _checked(parameters: Parameters, shapes: dict[str, tuple[int, ...]]) -> Parameters:
+    """The parameters as arrays, which have to be there in these shapes."""
+    if not isinstance(parameters, Mapping):
+        checks.refuse("parameters", parameters, f"a dictionary of {', '.join(shapes)}")
+    arrays = {}
+    for name, shape in shapes.items():
+        if name not in parameters:
+            raise FastrnnError(f"parameters lack {name}; they must be {', '.join(shapes)}")
+        arrays[name] = array = np.asarray(parameters[name])
+        if array.dtype.kind not in "fiu" or array.shape != shape:
+            raise FastrnnError(
+                f"{name} is an array of {array.dtype} in the shape {array.shape}, but must be one "
+                f"of real numbers in the shape {shape}"
+            )
+    return arrays
+
+
+@memory.running_out("the model", "use one of fewer hidden units")
+def load(path: AnyPath, last: bool = False) -> Model:
     """The best model of a checkpoint.
 
     Parameters
     ----------
     path : str or path-like
         A file written by `fastrnn train`.
+    last : bool
+        The model as it was when the training ended, instead of that of the lowest smooth loss.
 
     Raises
     ------
     FastrnnError
         If the file is no checkpoint, or a damaged one.
     """
-    checkpoint = checkpoints.load(path)
-    return Model(checkpoint.config, Vocabulary(checkpoint.vocabulary), checkpoint.best.parameters)
+    return Model.from_checkpoint(checkpoints.load(path), last)

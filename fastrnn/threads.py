@@ -1,17 +1,18 @@
-"""Threads for the kernels: how many, and how they run a kernel together."""
+"""Threads: how many for the kernels, how they run one together, and what they may not share."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from threading import Barrier, BrokenBarrierError
-from typing import Any
+from threading import Barrier, BrokenBarrierError, Lock
+from typing import Any, TypeVar
 
 import numpy as np
 
+from fastrnn import checks
 from fastrnn.config import MOST_THREADS, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
@@ -19,13 +20,18 @@ from fastrnn.kernels.team import SLOT
 ENOUGH = 2_000_000  # multiply-adds for a thread; measured from m = 32 to 512 with few streams
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
 
+Item = TypeVar("Item")
+
+_warnings = Lock()  # what is done to warnings is done to those of all threads
+
 
 @cache
 def available_cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's limits."""
     from loky import cpu_count  # here because importing it takes time
 
-    with warnings.catch_warnings():  # where it cannot tell physical cores, it counts all and warns
+    with _warnings, warnings.catch_warnings():
+        # Where it cannot tell physical cores, it counts all and warns.
         warnings.simplefilter("ignore")
         return cpu_count(only_physical_cores=True)
 
@@ -50,17 +56,46 @@ def usable_threads(threads: int) -> int:
     FastrnnError
         If it is no number of threads.
     """
-    check(threads)
+    threads = check(threads)
     affinity = getattr(os, "sched_getaffinity", None)
     return min(threads, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def check(threads: int) -> None:
+def check(threads: int) -> int:
     """Raise FastrnnError if this is no number of threads."""
-    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-        raise FastrnnError(
-            f"threads is {threads!r}, but must be a whole number from 1 to {MOST_THREADS}"
-        )
+    return checks.whole("threads", threads, 1, MOST_THREADS)
+
+
+class Unshared(Iterator[Item]):
+    """What a generator gives, to one thread at a time.
+
+    Parameters
+    ----------
+    items : generator
+    name : str
+        What it is, for the message.
+    """
+
+    def __init__(self, items: Generator[Item, None, None], name: str):
+        self._items, self._name = items, name
+        self._lock = Lock()
+
+    def __next__(self) -> Item:
+        """The next item.
+
+        Raises
+        ------
+        FastrnnError
+            If another thread is waiting for it.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise FastrnnError(
+                f"another thread is reading this {self._name}; let each thread make its own"
+            )
+        try:
+            return next(self._items)
+        finally:
+            self._lock.release()
 
 
 class Workers:

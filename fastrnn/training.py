@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastrnn import checks, memory
 from fastrnn._version import __version__
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
@@ -23,7 +25,7 @@ from fastrnn.files import AnyPath
 from fastrnn.kernels.compile import compilation_notice
 from fastrnn.kernels.entries import Record
 from fastrnn.model import Parameters, initial_parameters
-from fastrnn.network import Network
+from fastrnn.network import REMEDIES, TEXT_BYTES, Network, Writer
 from fastrnn.observers import Observer, Observers
 from fastrnn.progress import Notes
 from fastrnn.signals import Signals
@@ -103,7 +105,7 @@ class Trainer:
         codes = self.streams.read(0, 1)
         record = network.train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
-        network.sample(network.hidden[0].copy(), codes[:1, 0], np.empty(0))
+        Writer(network).sample(codes[:1, 0], np.empty(0))
         return record.smooth_loss
 
     def advance(self, count: int) -> None:
@@ -139,19 +141,33 @@ class Trainer:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.hidden[...] = 0.0
 
-    def sample(self, length: int, stop=lambda: False) -> Sample | None:
+    def sample(self, length: int, stop: Callable[[], bool] = lambda: False) -> Sample | None:
+        """Let the current model write on from where it is in the text, and keep what it wrote.
+
+        Parameters
+        ----------
+        length : int
+            Characters.
+        stop : callable
+            Is asked several times a second. When it says so the sample is given up, with the random
+            numbers it took: a training that goes on from here draws the same one.
+
+        Returns
+        -------
+        Sample or None
+            None if it was given up.
+        """
+        generator = deepcopy(self.generator)
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
-        hidden = self.network.hidden[0].copy()
-        out = []
-        for i in range(0, length, 64):
+        writer = Writer(self.network, self.network.hidden[0])
+        drawn = [np.empty(0, np.int32)]
+        for codes in writer.pieces(next_character, length, generator):
+            drawn.append(codes)
             if stop():
                 return None
-            codes = self.network.sample(
-                hidden, next_character, self.generator.random(min(64, length - i))
-            )
-            next_character = codes[-1:]
-            out.append(self.corpus.vocabulary.decode(codes))
-        self.samples.append(Sample(self.update, self.smooth_loss, "".join(out)))
+        text = self.corpus.vocabulary.decode(np.concatenate(drawn))
+        self.generator = generator
+        self.samples.append(Sample(self.update, self.smooth_loss, text))
         return self.samples[-1]
 
     def checkpoint(self) -> Checkpoint:
@@ -183,6 +199,7 @@ def _copies(parameters: Parameters) -> Parameters:
     return {name: np.ascontiguousarray(array).copy() for name, array in parameters.items()}
 
 
+@memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))
 def train(
     corpus: Corpus,
     config: Config | None = None,
@@ -241,13 +258,21 @@ def train(
     KeyboardInterrupt, SystemExit
         After SIGINT, or SIGTERM and SIGHUP, with the checkpoint written if there was an update.
     """
-    for number in (epochs, updates, sample_every, sample_length):
-        if number is not None and (type(number) is not int or number < 0):
-            raise FastrnnError(
-                "epochs, updates, sample_every and sample_length must be whole numbers from 0 "
-                f"on, not {number!r}"
-            )
-    config = config or Config()
+    corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
+    config = Config() if config is None else checks.instance("config", config, Config)
+    epochs = None if epochs is None else checks.whole("epochs", epochs)
+    updates = None if updates is None else checks.whole("updates", updates)
+    path = None if path is None else checks.path("path", path)
+    checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
+    sample_every = checks.whole("sample_every", sample_every)
+    sample_length = checks.whole("sample_length", sample_length)
+    if sample_every > 0:
+        memory.require(
+            TEXT_BYTES * sample_length,
+            f"sample_length is {checks.shown_value(sample_length)}",
+            "a sample",
+            "write shorter samples",
+        )
     if threads is None:
         threads = useful_threads(config, len(corpus.vocabulary))
     else:

@@ -428,8 +428,10 @@ def test_messages_of_load(path, tmp_path):
     assert refusal(load, pipe) == (
         f"cannot load {pipe}: it is no regular file; choose a file that fastrnn saved"
     )
-    # The rest of the message is Python's, and differs between its versions.
-    assert refusal(load, "a\0b").startswith("cannot load 'a\\x00b': ")
+    wrong = r"path is 'a\x00b', but must be a path, and those have no NUL"
+    assert refusal(load, "a\0b") == wrong
+    assert refusal(load, 3) == "path is 3, but must be a path"
+    assert refusal(load, io.BytesIO()) == "path is of type BytesIO, but must be a path"
     assert refusal(load, "a\nb").startswith("cannot load 'a\\nb': No such file or directory; ")
 
 

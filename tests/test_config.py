@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
+from fastrnn.checks import shown_value
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 
@@ -22,16 +24,27 @@ from fastrnn.errors import FastrnnError
         ("learning_rate", math.inf, "a positive number"),
         ("learning_rate", math.nan, "a positive number"),
         ("learning_rate", 10**400, "a positive number"),
+        ("learning_rate", np.float32("nan"), "a positive number"),
+        ("learning_rate", True, "a positive number"),
+        ("learning_rate", np.bool_(True), "a positive number"),
+        ("learning_rate", "0.1", "a positive number"),
+        ("hidden", np.float64(5.0), "a whole number from 1 to 2147483647"),
+        ("hidden", np.bool_(True), "a whole number from 1 to 2147483647"),
+        ("hidden", np.int64(2**31), "a whole number from 1 to 2147483647"),
         ("clip", -1.0, "a positive number"),
         ("clip", 10**400, "a positive number"),
         ("sigma", -1e-9, "zero or a positive number"),
         ("dtype", "float16", "float32 or float64"),
+        ("dtype", np.dtype("float32"), "float32 or float64"),
+        ("dtype", np.array(["float32"]), "float32 or float64"),
     ],
 )
 def test_refused(field: str, value: object, wanted: str) -> None:
     with pytest.raises(FastrnnError) as error:
         Config(**{field: value})
-    assert str(error.value) == f"{field.replace('_', '-')} is {value!r}, but must be {wanted}"
+    assert str(error.value) == (
+        f"{field.replace('_', '-')} is {shown_value(value)}, but must be {wanted}"
+    )
 
 
 def test_limits() -> None:
@@ -44,6 +57,23 @@ def test_whole_numbers_for_real_ones() -> None:
         float
     ] * 3
     assert config == Config(learning_rate=1.0, sigma=0.0, clip=5.0)
+
+
+def test_numpy_numbers_are_stored_as_plain_ones() -> None:
+    config = Config(
+        hidden=np.int64(7),
+        seq_length=np.uint8(3),
+        batch=np.int32(2),
+        seed=np.uint32(1),
+        learning_rate=np.float64(0.5),
+        sigma=np.float32(0.25),
+        clip=np.int16(4),
+        dtype=np.str_("float64"),
+    )
+    assert config == Config(7, 3, 2, 0.5, 0.25, 4.0, 1, "float64")
+    kinds = [int, int, int, float, float, float, int, str]
+    assert [type(value) for value in vars(config).values()] == kinds
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 @pytest.mark.parametrize("config", [Config(), Config(hidden=3, clip=math.inf, dtype="float64")])

@@ -306,7 +306,8 @@ def test_unreadable_file(write, monkeypatch):
 
 
 def test_paths_that_cannot_be(write):
-    assert message(read_corpus, ["a\0b"]) == r"cannot read 'a\x00b': embedded null byte"
+    wrong = r"a source is 'a\x00b', but must be a path, and those have no NUL"
+    assert message(read_corpus, ["a\0b"]) == wrong
     write("file", b"text")
     assert message(read_corpus, ["file/below"]) == "cannot read 'file/below': Not a directory"
 

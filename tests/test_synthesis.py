@@ -1,5 +1,9 @@
 """Models write what their probabilities say, the same for the same seed."""
 
+import math
+import pickle
+import tracemalloc
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +11,13 @@ import numpy as np
 import pytest
 
 from fastrnn import checkpoint as checkpoints
-from fastrnn import reference, synthesis
+from fastrnn import network, reference
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last
+from fastrnn.checks import shown_value
 from fastrnn.config import Config
 from fastrnn.corpus import Vocabulary
 from fastrnn.errors import FastrnnError
-from fastrnn.model import initial_parameters
+from fastrnn.model import Parameters, initial_parameters
 from fastrnn.synthesis import Model, load
 
 VOCABULARY = Vocabulary("\nabcdeñ")
@@ -43,7 +48,7 @@ def test_seed_decides() -> None:
 @pytest.mark.parametrize("piece", [1, 7, 64, 1000])
 def test_pieces_join_to_the_same_text(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = model().sample(200, seed=3, prime="abba")
-    monkeypatch.setattr(synthesis, "PIECE", piece)
+    monkeypatch.setattr(network, "PIECE", piece)
     pieces = list(model().stream(200, seed=3, prime="abba"))
     assert "".join(pieces) == expected
     assert len(expected) == 200
@@ -110,35 +115,133 @@ def test_unknown_character_is_refused_before_anything_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "refusal"),
     [
-        {"length": -1},
-        {"seed": -1},
-        {"temperature": -0.1},
-        {"temperature": float("nan")},
-        {"temperature": float("inf")},
+        ({"length": -1}, "length is -1, but must be a whole number from 0 on"),
+        ({"length": 2.0}, "length is 2.0, but must be a whole number from 0 on"),
+        ({"length": "a\nb"}, r"length is 'a\nb', but must be a whole number from 0 on"),
+        ({"length": True}, "length is True, but must be a whole number from 0 on"),
+        ({"seed": -1}, "seed is -1, but must be a whole number from 0 on"),
+        ({"seed": 1.5}, "seed is 1.5, but must be a whole number from 0 on"),
+        ({"prime": None}, "prime is None, but must be a str"),
+        ({"prime": b"ab"}, "prime is 'ab', but must be a str"),
+        ({"temperature": -0.1}, "temperature is -0.1, but must be zero or a positive number"),
+        ({"temperature": math.nan}, "temperature is nan, but must be zero or a positive number"),
+        ({"temperature": math.inf}, "temperature is inf, but must be zero or a positive number"),
+        ({"temperature": 10**400}, "temperature is a number of about 400 digits, but must be zero"),
+        ({"temperature": "1"}, "temperature is '1', but must be zero or a positive number"),
     ],
 )
-def test_values_out_of_range(options: dict) -> None:
+def test_wrong_arguments(options: dict, refusal: str) -> None:
+    for write in (model().stream, model().sample):
+        with pytest.raises(FastrnnError) as error:
+            write(**options)
+        assert str(error.value).startswith(refusal)
+
+
+def test_numpy_numbers() -> None:
+    options = {"seed": np.int64(3), "temperature": np.float32(0.5)}
+    expected = model().sample(70, seed=3, temperature=0.5)
+    assert model().sample(np.uint16(70), **options) == expected
+
+
+def test_line_ends_of_the_prime_are_those_of_a_corpus() -> None:
+    expected = model().sample(40, seed=1, prime="a\nb\nc\n\nd")
+    assert model().sample(40, seed=1, prime="a\r\nb\rc\r\r\nd") == expected
+    # A model that knows them learnt them from a text that was read as it is.
+    characters = Vocabulary("\n\rab")
+    writer = Model(CONFIG, characters, initial_parameters(CONFIG, 4))
+    assert writer.sample(40, seed=1, prime="a\r\n") != writer.sample(40, seed=1, prime="a\n")
+
+
+PARAMETERS = initial_parameters(CONFIG, len(VOCABULARY))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (({}, VOCABULARY, PARAMETERS), "config is of type dict, but must be a Config"),
+        ((Config, VOCABULARY, PARAMETERS), "config is the class Config, but must be a Config"),
+        ((CONFIG, "abc", PARAMETERS), "vocabulary is 'abc', but must be a Vocabulary"),
+        (
+            (CONFIG, Vocabulary(""), PARAMETERS),
+            "the vocabulary is empty; a model needs at least one character",
+        ),
+        (
+            (CONFIG, VOCABULARY, None),
+            "parameters is None, but must be a dictionary of U, W, V, b, c",
+        ),
+        (
+            (CONFIG, VOCABULARY, {"U": PARAMETERS["U"]}),
+            "parameters lack W; they must be U, W, V, b, c",
+        ),
+        (
+            (CONFIG, VOCABULARY, PARAMETERS | {"V": PARAMETERS["V"].T}),
+            "V is an array of float64 in the shape (11, 7), but must be one of real numbers in the "
+            "shape (7, 11)",
+        ),
+        (
+            (CONFIG, VOCABULARY, PARAMETERS | {"c": np.full(7, "a")}),
+            "c is an array of <U1 in the shape (7,), but must be one of real numbers in the "
+            "shape (7,)",
+        ),
+        (
+            (CONFIG, VOCABULARY, PARAMETERS | {"c": 1j * PARAMETERS["c"]}),
+            "c is an array of complex128 in the shape (7,), but must be one of real numbers in the "
+            "shape (7,)",
+        ),
+    ],
+)
+def test_what_no_model_is_made_of(arguments: tuple, refusal: str) -> None:
     with pytest.raises(FastrnnError) as error:
-        model().stream(**options)
-    length, seed, temperature = (
-        options.get(name, default)
-        for name, default in (("length", 1000), ("seed", None), ("temperature", 1.0))
-    )
-    assert str(error.value) == (
-        f"length {length}, seed {seed} and temperature {temperature} must be finite "
-        "and not negative"
+        Model(*arguments)
+    assert str(error.value) == refusal
+
+
+def test_a_model_keeps_its_parameters() -> None:
+    given = {name: array.copy() for name, array in PARAMETERS.items()}
+    writer = Model(CONFIG, VOCABULARY, given)
+    expected = writer.sample(50, seed=1)
+    for array in given.values():
+        array[...] = 0
+    assert writer.sample(50, seed=1) == expected
+    for name, array in writer.parameters.items():
+        np.testing.assert_array_equal(array, PARAMETERS[name])
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_copies_and_pickles_write_the_same() -> None:
+    writer = model(dtype="float32")
+    expected = writer.sample(50, seed=1)
+    copies = [pickle.loads(pickle.dumps(writer)), deepcopy(writer), copy(writer)]
+    assert [other.sample(50, seed=1) for other in copies] == [expected] * 3
+
+
+def test_a_model_allocates_nothing_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, hidden=200, batch=10**6, seq_length=10**6)
+    parameters = initial_parameters(config, len(VOCABULARY))
+    monkeypatch.setattr(network, "Workers", None)
+    tracemalloc.start()
+    try:
+        writer = Model(config, VOCABULARY, parameters)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert writer.sample(9, seed=1)
+    assert taken <= network.model_memory(config, len(VOCABULARY)) + 20_000
+
+
+def test_repr() -> None:
+    assert repr(model()) == (
+        "<fastrnn.Model: vanilla RNN, 11 hidden units, 293 parameters, float64>"
     )
 
 
-def test_load_gives_the_best_model(tmp_path: Path) -> None:
-    best, last = (
-        initial_parameters(replace(CONFIG, seed=seed), len(VOCABULARY)) for seed in (1, 2)
-    )
+def checkpoint(best: Parameters, last: Parameters) -> Checkpoint:
     zeros = {name: np.zeros_like(array) for name, array in last.items()}
     generator = np.random.default_rng(0).bit_generator.state
-    saved = Checkpoint(
+    return Checkpoint(
         config=CONFIG,
         vocabulary=VOCABULARY.characters,
         corpus=CorpusInfo("text", 1000, "0" * 64),
@@ -148,7 +251,35 @@ def test_load_gives_the_best_model(tmp_path: Path) -> None:
         seconds=0.0,
         version="0",
     )
-    checkpoints.save(tmp_path / "a.h5", saved)
-    text = load(tmp_path / "a.h5").sample(100, seed=1)
-    assert text == Model(CONFIG, VOCABULARY, best).sample(100, seed=1)
-    assert text != Model(CONFIG, VOCABULARY, last).sample(100, seed=1)
+
+
+def test_models_of_a_checkpoint(tmp_path: Path) -> None:
+    best, last = (
+        initial_parameters(replace(CONFIG, seed=seed), len(VOCABULARY)) for seed in (1, 2)
+    )
+    saved = checkpoint(best, last)
+    path = tmp_path / "a.h5"
+    checkpoints.save(path, saved)
+    texts = [Model(CONFIG, VOCABULARY, model).sample(100, seed=1) for model in (best, last)]
+    assert texts[0] != texts[1]
+    for found in (load(path), load(bytes(path)), Model.from_checkpoint(saved)):
+        assert found.sample(100, seed=1) == texts[0]
+    for found in (load(path, last=True), Model.from_checkpoint(saved, last=True)):
+        assert found.sample(100, seed=1) == texts[1]
+
+
+@pytest.mark.parametrize("wrong", ["best.h5", None, PARAMETERS])
+def test_what_is_no_checkpoint(wrong: object) -> None:
+    with pytest.raises(FastrnnError) as error:
+        Model.from_checkpoint(wrong)
+    assert str(error.value) == (
+        f"checkpoint is {shown_value(wrong)}, but must be a Checkpoint, from fastrnn.train or "
+        "fastrnn.load_checkpoint"
+    )
+
+
+def test_repr_of_a_checkpoint() -> None:
+    assert repr(checkpoint(PARAMETERS, PARAMETERS)) == (
+        "<fastrnn.Checkpoint: vanilla RNN, 11 hidden units, 293 parameters, float64; "
+        "after 9 updates, lowest smooth loss 1.0000 at update 3>"
+    )

@@ -7,7 +7,7 @@ import pytest
 from fastrnn.kernels import tiles
 from fastrnn.kernels.compile import OPTIONS
 from fastrnn.kernels.simd import at, padded
-from fastrnn.network import aligned_zeros
+from fastrnn.memory import aligned_zeros
 
 
 @numba.njit(**OPTIONS)

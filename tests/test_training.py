@@ -1,5 +1,7 @@
 """Trainings are the experiment's, whatever happens around them."""
 
+import io
+import math
 import os
 import signal
 import threading
@@ -11,7 +13,7 @@ import pytest
 
 import fastrnn.checkpoint as checkpoints
 import fastrnn.training as training
-from fastrnn import reference
+from fastrnn import network, reference
 from fastrnn.checkpoint import Checkpoint
 from fastrnn.config import Config
 from fastrnn.corpus import Corpus, Vocabulary
@@ -173,17 +175,73 @@ def test_end(limits: dict, updates: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"epochs": -1}, {"updates": 2.5}, {"sample_every": -1}, {"sample_length": True}],
+    ("options", "refusal"),
+    [
+        ({"corpus": "book.txt"}, "corpus is 'book.txt', but must be a Corpus, from fastrnn.read"),
+        ({"corpus": "a text " * 999}, "corpus is 'a text a text a"),
+        ({"corpus": Corpus}, "corpus is the class Corpus, but must be a Corpus"),
+        ({"config": {}}, "config is of type dict, but must be a Config"),
+        ({"config": 0}, "config is 0, but must be a Config"),
+        ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 on"),
+        ({"updates": 2.5}, "updates is 2.5, but must be a whole number from 0 on"),
+        ({"sample_every": -1}, "sample_every is -1, but must be a whole number from 0 on"),
+        ({"sample_length": True}, "sample_length is True, but must be a whole number from 0 on"),
+        ({"threads": 0}, "threads is 0, but must be a whole number from 1 to 1024"),
+        ({"checkpoint_every": "60"}, "checkpoint_every is '60', but must be zero or a positive"),
+        ({"checkpoint_every": math.nan}, "checkpoint_every is nan, but must be zero or a positive"),
+        ({"checkpoint_every": -1}, "checkpoint_every is -1, but must be zero or a positive number"),
+        ({"path": 3}, "path is 3, but must be a path"),
+        ({"path": io.BytesIO()}, "path is of type BytesIO, but must be a path"),
+        ({"path": "a\0b"}, r"path is 'a\x00b', but must be a path, and those have no NUL"),
+        ({"observers": 3}, "observers is 3, but must be a sequence of observers"),
+        ({"observers": [print]}, "an observer is of type builtin_function_or_method, but must be"),
+        ({"observers": [Recorder]}, "an observer is the class Recorder, but must be an object"),
+    ],
 )
-def test_options_that_are_no_counts(options: dict) -> None:
+def test_wrong_arguments(options: dict, refusal: str) -> None:
     with pytest.raises(FastrnnError) as error:
-        train(CORPUS, SMALL, **options)
-    (value,) = options.values()
-    assert str(error.value) == (
-        "epochs, updates, sample_every and sample_length must be whole numbers from 0 on, "
-        f"not {value!r}"
+        train(**{"corpus": CORPUS, "config": SMALL} | options)
+    message = str(error.value)
+    assert message.startswith(refusal) and len(message) < 200 and message.isprintable()
+
+
+def test_numpy_numbers(tmp_path: Path) -> None:
+    result = train(
+        CORPUS,
+        replace(SMALL, hidden=np.int64(5), learning_rate=np.float64(0.5)),
+        epochs=np.uint8(1),
+        updates=np.int32(20),
+        checkpoint_every=np.float32(0.5),
+        sample_every=np.int64(10),
+        sample_length=np.int16(7),
+        threads=np.int64(1),
+        path=os.fsencode(tmp_path / "a.h5"),
     )
+    plain = train(CORPUS, SMALL, updates=20, sample_every=10, sample_length=7)
+    assert bits(result, tmp_path) == bits(plain, tmp_path)
+    assert (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64])
+def test_a_sample_does_not_depend_on_its_pieces(piece: int, monkeypatch) -> None:
+    expected = Trainer(CORPUS, SMALL).sample(50)
+    monkeypatch.setattr(network, "PIECE", piece)
+    asked = []
+    assert Trainer(CORPUS, SMALL).sample(50, lambda: bool(asked.append(1))) == expected
+    assert len(asked) == -(-50 // piece)
+
+
+def test_a_sample_that_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(network, "PIECE", 7)
+    trainer = Trainer(CORPUS, SMALL)
+    trainer.advance(9)
+    before = bits(trainer.checkpoint(), tmp_path)
+    answers = iter([False, False, True])
+    assert trainer.sample(50, lambda: next(answers)) is None
+    assert bits(trainer.checkpoint(), tmp_path) == before
+    other = Trainer(CORPUS, SMALL)
+    other.advance(9)
+    assert trainer.sample(50) == other.sample(50)
 
 
 def test_shortest_text() -> None:

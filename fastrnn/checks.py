@@ -1,0 +1,111 @@
+"""Arguments as users give them: what is good comes back as one plain type, the rest is refused.
+
+NumPy's numbers are numbers here as everywhere; a bool is none.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterable
+from numbers import Integral, Number, Real
+from typing import Any, NoReturn, TypeVar
+
+from fastrnn.errors import FastrnnError
+
+Kind = TypeVar("Kind")
+
+LONGEST_NAME = 255  # bytes of a file's name on the usual systems
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text of any length for a message: its start and its end."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[3 - most // 2 :]}"
+
+
+def shown_value(value: object) -> str:
+    """A value for a message, which stays short and one line whatever it is."""
+    if isinstance(value, (str, bytes)):
+        text = value if isinstance(value, str) else os.fsdecode(value)
+        return repr(shortened(text))
+    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print the longest
+        return f"a number of about {value.bit_length() * math.log10(2):.0f} digits"
+    if value is None or isinstance(value, Number):
+        return shortened(repr(value))
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"of type {type(value).__name__}"
+
+
+def refuse(name: str, value: object, wanted: str) -> NoReturn:
+    """Raise the FastrnnError of a wrong argument."""
+    raise FastrnnError(f"{name} is {shown_value(value)}, but must be {wanted}")
+
+
+def whole(name: str, value: object, lowest: int = 0, highest: int | None = None) -> int:
+    """A whole number from `lowest` to `highest`."""
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        number = int(value)
+        if lowest <= number and (highest is None or number <= highest):
+            return number
+    end = "on" if highest is None else f"to {highest}"
+    refuse(name, value, f"a whole number from {lowest} {end}")
+
+
+def real(name: str, value: object, zero: bool = False, infinity: bool = False) -> float:
+    """A positive number; or `zero`, or `infinity`, where they are allowed."""
+    if not isinstance(value, bool) and isinstance(value, Real):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.nan
+        if (number > 0 or (zero and number == 0)) and (infinity or number < math.inf):
+            return number
+    refuse(name, value, "zero or a positive number" if zero else "a positive number")
+
+
+def text(name: str, value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        refuse(name, value, "a str")
+    return str(value)
+
+
+def instance(name: str, value: object, kind: type[Kind], source: str = "") -> Kind:
+    """An object of a class; `source` says what makes one."""
+    if not isinstance(value, kind):
+        refuse(name, value, f"a {kind.__name__}" + (f", from {source}" if source else ""))
+    return value
+
+
+def path(name: str, value: Any) -> str:
+    """A path, from a str, bytes, or an object that stands for one."""
+    try:
+        decoded = os.fsdecode(value)
+    except (TypeError, UnicodeError):
+        refuse(name, value, "a path")
+    if "\0" in decoded:
+        refuse(name, value, "a path, and those have no NUL")
+    return decoded
+
+
+def sources(value: Any) -> list[str | os.PathLike[str]]:
+    """What a corpus is read from: one path, or several."""
+    wanted = "a path or a sequence of paths"
+    if isinstance(value, (str, bytes, os.PathLike)):
+        value = [value]
+    elif not isinstance(value, Iterable) or isinstance(value, io.IOBase):
+        refuse("sources", value, wanted)
+    return [_source(one) for one in value]
+
+
+def _source(value: Any) -> str | os.PathLike[str]:
+    decoded = path("a source", value)
+    looks_like_text = "\n" in decoded or len(decoded) > LONGEST_NAME
+    if looks_like_text and not os.path.exists(decoded):
+        raise FastrnnError(
+            f"there is no file or folder {shown_value(decoded)}; if that is the text itself, "
+            "fastrnn.corpus_from_text makes a corpus of it"
+        )
+    return decoded if isinstance(value, bytes) else value
