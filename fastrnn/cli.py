@@ -65,7 +65,8 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         _show_logged_warnings()
         try:
-            super().invoke(context)
+            with interrupting_once():
+                super().invoke(context)
         except FastrnnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
@@ -468,7 +469,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with interrupting_once():
+        with ending_at_once():
             cli(prog_name="fastrnn")
     except OSError as error:  # of click, which prints the help
         _fail_to_write(error)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
@@ -91,21 +91,14 @@ class Signals:
 
 @contextmanager
 def interrupting_once() -> Iterator[None]:
-    """Within it, a program's, the first Ctrl-C raises KeyboardInterrupt and the next ends it."""
+    """Within it the first Ctrl-C raises KeyboardInterrupt, and the next ends the process."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, _end)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with _on_interrupt(interrupt):
         yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        # What is still to come, the end of Python, has tracebacks for interruptions.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -115,11 +108,17 @@ def ending_at_once() -> Iterator[None]:
     Raised inside the compiler a KeyboardInterrupt may get lost; and while another thread compiles,
     it would be long until this one ends.
     """
+    with _on_interrupt(_end):
+        yield
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.SIG_IGN, None):
         yield
         return
-    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:

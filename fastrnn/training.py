@@ -280,8 +280,10 @@ def train(
     tell = Observers([Notes()] if observers is None else observers)
     destination = None if path is None else Destination(path, overwrite)
     if destination is not None:
+        # A warning if it is not where it was asked to be.
+        say = tell.noted if destination.path == path else tell.warned
         for notice in destination.notices:
-            tell.noted(notice)
+            say(notice)
     # Can be interrupted: there is nothing to save yet.
     with compilation_notice(lambda: tell.noted(COMPILING)):
         trainer = Trainer(corpus, config, threads)

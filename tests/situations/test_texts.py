@@ -46,7 +46,7 @@ def test_folder_with_everything_in_it(folder: Path) -> None:
     trained = fastrnn.corpus_from_text("abcdefgh" * 9)
     log = JsonLog(folder / "log")
     fastrnn.train(trained, config, updates=2, path=folder / "best.h5", observers=[log])
-    os.rename(folder / "best.h5", folder / "best.h5.0123456789abcdef.tmp")
+    os.rename(folder / "best.h5", folder / "other.h5.0123456789abcdef.tmp")
     fastrnn.train(trained, config, updates=2, path=folder / "best.h5", observers=[])
 
     corpus = read_corpus(folder)
