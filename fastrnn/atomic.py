@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from fastrnn.files import AnyPath
+from fastrnn.files import AnyPath, write_all
 from fastrnn.sealed import USER_BLOCK, may_begin_sealed
 
 if sys.platform != "win32":
@@ -79,9 +79,7 @@ def temporary_file(target: str, *pieces: bytes) -> Iterator[str]:
     try:
         with _create_locked(path) as file:
             for piece in pieces:
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[file.write(rest) :]
+                write_all(file, piece)
             os.fsync(file.fileno())
             if sys.platform == "win32":  # which renames no open file
                 file.close()

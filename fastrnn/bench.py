@@ -22,13 +22,17 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median, quantiles
-from typing import Any, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
+from fastrnn.console import ERR
 from fastrnn.errors import FastrnnError
 from fastrnn.files import check_picture, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Shape(NamedTuple):
@@ -221,12 +225,13 @@ def _shown(messages: Iterator[dict[str, Any]], progress: bool) -> Iterator[dict[
     """The same messages, shown as they pass."""
     layout = "{desc:<16} {percentage:3.0f} % {bar} {elapsed}"
     # disable=None: tqdm draws its bar on a terminal only.
-    with tqdm(total=1.0, bar_format=layout, disable=None if progress else True) as bar:
+    disable = None if progress else True
+    with tqdm(total=1.0, bar_format=layout, disable=disable, dynamic_ncols=True, file=ERR) as bar:
         for message in messages:
             if "stage" in message:
                 bar.set_description_str(message["stage"])
                 if progress and bar.disable:
-                    print(message["stage"], file=sys.stderr)
+                    ERR.say(message["stage"])
             bar.update(message.get("done", bar.n) - bar.n)
             yield message
 
@@ -273,9 +278,9 @@ def describe_limits(result: Result) -> str:
 
 
 def format_table(result: Result) -> str:
-    """The result as text of at most 100 columns."""
-    layout = "{:<19}{:>12}{:>12}{:>10}{:>18}{:>15}{:>13}"
-    names = "fastrnn µs", "NumPy µs", "ratio", "middle half", "characters/s", "of the limit"
+    """The result as text of at most 80 columns."""
+    layout = "{:<22}{:>11}{:>11}{:>9}{:>14}{:>13}"
+    names = "fastrnn µs", "NumPy µs", "ratio", "characters/s", "of the limit"
     lines = [layout.format("", *names)]
     shape = None
     for row in result.rows:
@@ -285,7 +290,6 @@ def format_table(result: Result) -> str:
         what = f"  {row.dtype} {row.phase}"
         if shape.B > 1:
             what = f"  {row.dtype} {count_threads(row.threads)}"
-        low, _, high = quantiles(row.ratios, method="inclusive")
         share = "" if row.share is None else f"{100 * row.share:.0f} %"
         lines.append(
             layout.format(
@@ -293,16 +297,13 @@ def format_table(result: Result) -> str:
                 digits(1e6 * median(row.ours)),
                 digits(1e6 * median(row.baseline)),
                 digits(row.ratio) + "×",
-                "–".join(digits(quartile) for quartile in (low, high)),
                 digits(row.characters_per_second),
                 share,
             ).rstrip()
         )
     rounds = len(result.rows[0].ours)
     notes = f"Medians of {rounds} interleaved rounds. {describe_limits(result)}"
-    return "\n".join(
-        [*lines, "", *textwrap.wrap(notes, 100), *textwrap.wrap(describe(result), 100)]
-    )
+    return "\n".join([*lines, "", *textwrap.wrap(notes, 80), *textwrap.wrap(describe(result), 80)])
 
 
 def plot(result: Result, path: str | Path) -> None:
@@ -311,14 +312,20 @@ def plot(result: Result, path: str | Path) -> None:
     With one stream there are bars for every phase, with several for the whole step by threads.
     """
     check_picture(path)
-    from matplotlib.figure import Figure
+    from fastrnn.plots import default_settings, write_picture
 
-    from fastrnn.plots import write_picture
+    with default_settings():
+        figure = _ratio_figure(result)
+    write_picture(figure, path)
+
+
+def _ratio_figure(result: Result) -> Figure:
+    from fastrnn.plots import Picture, plain_ticks
 
     shapes = list(dict.fromkeys(row.shape for row in result.rows))
     dtypes = list(dict.fromkeys(row.dtype for row in result.rows))
     colours = {"float32": "#1f6f8b", "float64": "#e0a458"}
-    figure = Figure(figsize=(1.2 + 2.6 * len(shapes), 3.8), layout="constrained")
+    figure = Picture(figsize=(1.2 + 2.6 * len(shapes), 3.8), layout="constrained")
     panels = figure.subplots(1, len(shapes), sharey=True, squeeze=False)[0]
     width = 0.8 / len(dtypes)
     for shape, panel in zip(shapes, panels, strict=True):
@@ -336,9 +343,10 @@ def plot(result: Result, path: str | Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(axis="x", length=0)
         panel.margins(y=0.12)
+    plain_ticks(panels[0].yaxis, 8)
     panels[0].set_ylabel("times as fast as NumPy")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
     )
     figure.supxlabel(f"{result.machine['cpu']}; the line at 1 is NumPy on one thread", fontsize=8)
-    write_picture(figure, path)
+    return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -12,6 +13,9 @@ from fastrnn.errors import FastrnnError
 PICTURES = (".png", ".svg", ".pdf")
 LOG_START = b'{"event": "start", '
 LONGEST_SHOWN = 500  # characters of a path in a message
+
+# What replacing a file can meet where writing in place works.
+NOT_REPLACEABLE = (errno.EINVAL, errno.EBUSY, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -46,15 +50,25 @@ def write_all(file: io.RawIOBase, data: bytes) -> None:
 
 
 def write(path: AnyPath, content: bytes) -> None:
-    """Write a file that is complete in memory.
+    """Write a file that is complete in memory; a failure leaves an older file as it was.
+
+    Only a file that cannot be replaced is written in place: a device, a pipe, a mount point, or one
+    in a folder that takes no other.
 
     Raises
     ------
     FastrnnError
         If it cannot be written.
     """
+    from fastrnn.atomic import real_path, replace_file  # which needs this module
+
     try:
-        Path(os.fsdecode(path)).write_bytes(content)
+        try:
+            replace_file(real_path(path), content)
+        except OSError as error:
+            if error.errno not in NOT_REPLACEABLE:
+                raise
+            Path(os.fsdecode(path)).write_bytes(content)
     except OSError as error:
         raise FastrnnError(
             f"cannot write {shown(path)}: {error.strerror}; choose another path"

@@ -174,3 +174,11 @@ def format_table(checks: list[Check]) -> str:
         if not check.passed
     ]
     return "\n".join(lines)
+
+
+def verdict(checks: list[Check]) -> str:
+    """All checks in a sentence."""
+    failed = sum(not check.passed for check in checks)
+    if failed:
+        return f"The gradient is NOT right: {failed} of {len(checks)} figures are over their bound."
+    return f"The gradient is right: all {len(checks)} figures are within their bound."

@@ -1,35 +1,78 @@
-"""Pictures of a training."""
+"""Pictures, drawn without a screen and alike for everybody, and the picture of a training."""
 
 from __future__ import annotations
 
 import io
 import math
+import os
+import sys
+import threading
+import unicodedata
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checkpoint import Checkpoint
+from fastrnn.errors import FastrnnError
 from fastrnn.files import AnyPath, check_picture, write
 from fastrnn.streams import chunks_per_epoch
 
-if TYPE_CHECKING:
+
+@contextmanager
+def _any_backend() -> Iterator[None]:
+    """Within it matplotlib can be imported whatever MPLBACKEND says.
+
+    Jupyter sets it for all that it starts, and the import fails where that backend is missing.
+    Pictures need no backend; for the caller's own plots it is chosen afterwards, as it would be.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        raise FastrnnError(
+            f"cannot import matplotlib: {error}; repair its installation or its settings"
+        ) from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+
+
+with _any_backend():
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
+    from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 
 MOST_POINTS = 4000  # of a curve, about three to a pixel
+LONGEST_NAME = 50  # characters of a corpus in a title
 BLUE, RED, GREY = "#2a6fb0", "#c0392b", "#777777"
 
 
-def plot_loss(checkpoint: Checkpoint, path: AnyPath) -> None:
+def plot_loss(checkpoint: Checkpoint, path: AnyPath | None = None) -> Figure:
     """Draw the smooth loss over the updates, with the epochs and the lowest point.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         The training to show.
-    path : str or path-like
+    path : str or path-like, optional
         Where to; its suffix decides between PNG, SVG and PDF. An existing file is replaced.
+        By default nothing is written.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture. A notebook shows it; its `savefig` writes it in other formats and sizes.
 
     Raises
     ------
@@ -38,58 +81,62 @@ def plot_loss(checkpoint: Checkpoint, path: AnyPath) -> None:
     """
     made_by = "fastrnn.train or fastrnn.load_checkpoint"
     checkpoint = checks.instance("checkpoint", checkpoint, Checkpoint, made_by)
-    path = checks.path("path", path)
-    check_picture(path)
-    # Objects instead of pyplot: no window system, and nothing of the caller's plots is touched.
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    path = None if path is None else checks.path("path", path)
+    # The viewer of an SVG has fonts of its own, so no character has to be replaced there.
+    text_stays = path is not None and check_picture(path) == ".svg"
+    with default_settings():
+        figure = _loss_figure(checkpoint, text_stays)
+    if path is not None:
+        write_picture(figure, path)
+    return figure
 
+
+def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     config, corpus, best = checkpoint.config, checkpoint.corpus, checkpoint.best
     update, loss = _curve(checkpoint)
     end = max(checkpoint.last.update, 1)
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Picture(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(update, loss, color=BLUE, linewidth=1.2, marker="." if len(update) == 1 else "")
     axes.set_xlim(0, end)
     axes.set_ylim(_loss_limits(update, loss))
     axes.set_xlabel("updates")
     axes.set_ylabel(f"smooth loss, nats for {config.seq_length} characters")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.set_title(
-        f"{_short(corpus.name)}: m = {config.hidden}, T = {config.seq_length}, {config.dtype}",
+    plain_ticks(axes.xaxis, 6, integer=True)
+    plain_ticks(axes.yaxis, 8)
+
+    families, lacking = _fonts(corpus.name)
+    title = axes.set_title(
+        f"{_written(corpus.name, set() if text_stays else lacking)}\n"
+        f"m = {config.hidden}, T = {config.seq_length}, B = {config.batch}, "
+        f"learning rate {config.learning_rate:g}, {config.dtype}",
         parse_math=False,  # a name may contain dollar signs
     )
+    title.set_family([*title.get_family(), *families])
 
     bit = config.seq_length * math.log(2)
     bits = axes.secondary_yaxis("right", functions=(lambda y: y / bit, lambda y: y * bit))
     bits.set_ylabel("bits per character")
+    plain_ticks(bits.yaxis, 8)
 
     chunks = chunks_per_epoch(corpus.length, config.batch, config.seq_length)
     passed = end // chunks if chunks else 0
     if passed:
-        ticks = MaxNLocator(10, integer=True).tick_values(0, passed)
+        top = axes.secondary_xaxis("top", functions=(lambda x: x / chunks, lambda x: x * chunks))
+        plain_ticks(top.xaxis, 10, integer=True)
+        ticks = top.xaxis.get_major_locator().tick_values(0, passed)
         epochs = [int(tick) for tick in ticks if 1 <= tick <= passed]
         for epoch in epochs:
             axes.axvline(epoch * chunks, color=GREY, linewidth=0.6, alpha=0.6, zorder=0)
-        top = axes.secondary_xaxis("top", functions=(lambda x: x / chunks, lambda x: x * chunks))
-        top.set_xticks(epochs)
+        top.xaxis.set_major_locator(FixedLocator(epochs))
         top.set_xlabel("epochs")
 
-    axes.plot(best.update, best.smooth_loss, "o", color=RED, markersize=5, clip_on=False)
-    side = ("left", "center", "right")[min(int(3 * best.update / end), 2)]
-    axes.annotate(
-        f"lowest {best.smooth_loss:.4f} at update {best.update:,}",
-        (best.update, best.smooth_loss),
-        xytext=({"left": 6, "center": 0, "right": -6}[side], -8),
-        textcoords="offset points",
-        horizontalalignment=side,
-        verticalalignment="top",
-        color=RED,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the epochs' lines
-    )
-    write_picture(figure, path)
+    label = f"lowest {best.smooth_loss:,.4f} at update {best.update:,}"
+    dot = {"color": RED, "markersize": 5, "linestyle": "", "clip_on": False}
+    axes.plot(best.update, best.smooth_loss, "o", label=label, **dot)
+    axes.legend(labelcolor=RED, handletextpad=0, edgecolor="none")
+    return figure
 
 
 def _curve(checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
@@ -108,16 +155,138 @@ def _curve(checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _loss_limits(update: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
-    """Limits of the loss axis that leave the first steep drop out, and below room for a line."""
+    """Limits of the loss axis that leave the first steep drop out, and nothing below zero."""
     low, high = loss.min(), loss[update >= 0.02 * update[-1]].max()
-    span = max(high - low, 0.02 * abs(low), 1e-6)
-    return low - 0.16 * span, high + 0.06 * span
+    margin = 0.06 * max(high - low, 0.02 * low, 0.01)
+    return max(low - margin, 0.0), high + margin
 
 
-def _short(name: str) -> str:
-    """A name of any length and any characters, fit for a title."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return name if len(name) <= 50 else f"{name[:24]}…{name[-25:]}"
+def _fonts(text: str) -> tuple[list[str], set[str]]:
+    """Font families that have what the default font lacks of a text, and what none has."""
+    default = font_manager.findfont(font_manager.FontProperties())
+    lacking = set(text) - _found(default, set(text))
+    families: list[str] = []
+    # matplotlib lists the fonts once; fonts installed later are looked for where those do not do.
+    for entries in (_listed_fonts, _new_fonts):
+        if not lacking:
+            break
+        # The fewest fonts that have the most characters, the plainest of equal ones.
+        found = {entry: _found(entry.fname, lacking) for entry in entries()}
+        while any(lacking & have for have in found.values()):
+            entry = min(found, key=lambda entry: (-len(lacking & found[entry]), _plainness(entry)))
+            families.append(entry.name)
+            lacking -= found[entry]
+    return families, lacking
+
+
+def _listed_fonts() -> list[font_manager.FontEntry]:
+    # The last-resort fonts have a box for every character.
+    fonts = font_manager.fontManager.ttflist
+    return [font for font in fonts if not font.name.replace(" ", "").startswith("LastResort")]
+
+
+def _new_fonts() -> list[font_manager.FontEntry]:
+    manager = font_manager.fontManager
+    listed = {str(font.fname) for font in manager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - listed):
+        with suppress(Exception):  # of another kind for every kind of bad font
+            manager.addfont(path)
+    return [font for font in _listed_fonts() if str(font.fname) not in listed]
+
+
+def _found(path: str, characters: set[str]) -> set[str]:
+    """Which of the characters a font has."""
+    try:
+        font = FT2Font(str(path))
+    except (OSError, RuntimeError):  # it has been removed, or is damaged
+        return set()
+    return {character for character in characters if font.get_char_index(ord(character))}
+
+
+def _plainness(font: font_manager.FontEntry) -> tuple[bool, int, str]:
+    weight = font_manager.weight_dict.get(font.weight, font.weight)
+    return font.style != "normal", abs(weight - 400), font.name
+
+
+def _written(name: str, lacking: set[str]) -> str:
+    """A name of any length, with escapes for the characters that cannot be shown."""
+
+    def shows(letter: str) -> bool:
+        # Of what is not printable, only format characters may stay: they are in Persian and emoji.
+        return letter.isprintable() or unicodedata.category(letter) == "Cf"
+
+    pieces = [
+        letter if shows(letter) and letter not in lacking else ascii(letter)[1:-1]
+        for letter in name
+    ]
+    if sum(map(len, pieces)) <= LONGEST_NAME:
+        return "".join(pieces)
+
+    def start(pieces: list[str]) -> list[str]:
+        lengths = accumulate(map(len, pieces))
+        return [piece for piece, n in zip(pieces, lengths, strict=True) if n < LONGEST_NAME // 2]
+
+    return "".join([*start(pieces), "…", *start(pieces[::-1])[::-1]])
+
+
+# --- any picture --------------------------------------------------------------------------------
+
+
+class Picture(Figure):
+    """A figure that a notebook shows although pyplot does not know it.
+
+    Not made by pyplot, it needs no window system, and nothing of the caller's plots is touched.
+    """
+
+    def _repr_png_(self) -> bytes:
+        return _drawn(self, "png")
+
+
+class Numbers(Formatter):
+    """Numbers with thousands separators, and as many decimals on all of an axis as one needs."""
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        step = np.diff(values).min() if len(values) > 1 else 1.0
+        last = math.floor(math.log10(step) + 1e-6)  # the decimal place that the step needs
+        first = math.floor(math.log10(np.abs(values).max(initial=step)))
+        if first >= 12:
+            return [f"{value:.{max(0, first - last)}e}" for value in values]
+        return [f"{value:,.{max(0, -last)}f}" for value in values]
+
+    def __call__(self, x: float, pos: int | None = None) -> str:  # under the mouse
+        return f"{x:,g}"
+
+
+def plain_ticks(axis: Axis, most: int, integer: bool = False) -> None:
+    """Ticks at multiples of 1, 2 or 5 times a power of ten, in at most so many steps."""
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer))
+    axis.set_major_formatter(Numbers())
+
+
+# The settings, and what warnings are shown, belong to the whole process: one picture at a time.
+_drawing = threading.RLock()
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Within it matplotlib has its default settings, whatever the user's are."""
+    with _drawing, warnings.catch_warnings():
+        # In an SVG; in other pictures no glyph is missing.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        settings = dict(matplotlib.rcParamsDefault)
+        del settings["backend"]  # which stays; asking for it would choose one
+        # Text in an SVG stays text, and equal trainings give equal files.
+        settings |= {"svg.fonttype": "none", "svg.hashsalt": "fastrnn"}
+        with matplotlib.rc_context(settings):
+            yield
+
+
+def _drawn(figure: Figure, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture file of the given kind."""
+    picture = io.BytesIO()
+    with default_settings():
+        figure.savefig(picture, format=kind, **options)
+    return picture.getvalue()
 
 
 def write_picture(figure: Figure, path: AnyPath) -> None:
@@ -125,15 +294,6 @@ def write_picture(figure: Figure, path: AnyPath) -> None:
 
     Completely in memory first, so that a failure leaves an older picture as it was.
     """
-    import matplotlib
-
     suffix = check_picture(path)
     date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-    # Text in an SVG stays text, and equal trainings give equal files.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "fastrnn"}
-    picture = io.BytesIO()
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A corpus may have a name in a script that the font lacks; boxes in a title are harmless.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(picture, format=suffix[1:], dpi=150, metadata=date)
-    write(path, picture.getvalue())
+    write(path, _drawn(figure, suffix[1:], dpi=150, metadata=date))

@@ -1,10 +1,13 @@
 """Pictures are what their names say, for any history."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import font_manager
 
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last
 from fastrnn.config import Config
@@ -54,7 +57,8 @@ def test_suffix_decides_the_format(tmp_path: Path, name: str, start: bytes) -> N
 def test_picture_says_what_it_shows(tmp_path: Path) -> None:
     plot_loss(training(), tmp_path / "a.svg")
     found = texts(tmp_path / "a.svg")
-    assert "tales: m = 100, T = 25, float32" in found
+    assert "tales" in found
+    assert "m = 100, T = 25, B = 1, learning rate 0.1, float32" in found
     assert "lowest 39.6641 at update 197" in found
     assert {"updates", "epochs", "bits per character"} <= set(found)
     # The last of these 5 epochs lacks one update, so 4 have ended.
@@ -99,12 +103,133 @@ def test_flat_history(tmp_path: Path) -> None:
     plot_loss(training(3, history=flat), tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["$x^$", "a\nb", "語", "long " * 100, "&<>"])
-def test_any_name_of_a_corpus(tmp_path: Path, name: str) -> None:
-    plot_loss(training(corpus=CorpusInfo(name, 1026, "0" * 64)), tmp_path / "a.svg")
-    title = next(text for text in texts(tmp_path / "a.svg") if "m = 100" in text)
-    assert title.startswith(name.replace("\n", "?")[:20])
-    assert len(title) < 90
+def rescaled(points: int, step: int, scale: float) -> Checkpoint:
+    """A training with so many updates between its points, and losses so many times as high."""
+    one = training(points)
+    return replace(
+        one,
+        best=Best(step * one.best.update, scale * one.best.smooth_loss, {}),
+        last=replace(one.last, update=step * one.last.update),
+        history=History(step * one.history.update, scale * one.history.smooth_loss, []),
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "step", "scale"),
+    [
+        (1, 1, 1.0),
+        (2, 1, 1.0),
+        (9, 1, 0.77),
+        (200, 1, 0.0),
+        (200, 1, 1e-9),
+        (200, 1, 1e-3),
+        (200, 1, 100.0),
+        (200, 1, 1e9),
+        (1, 1, 1e30),
+        (200, 5_000_000, 1.0),
+    ],
+)
+def test_axes_of_any_training(points: int, step: int, scale: float) -> None:
+    figure = plot_loss(rescaled(points, step, scale))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert axes.get_xlim()[0] == 0
+    assert 0 <= axes.get_ylim()[0] < axes.get_ylim()[1]
+    numbered = [axis for one in (axes, *axes.child_axes) for axis in (one.xaxis, one.yaxis)]
+    for axis in numbered:
+        shown = [label.get_text() for label in axis.get_ticklabels() if label.get_text()]
+        assert len(set(shown)) == len(shown)
+        assert len({len(text.partition(".")[2]) for text in shown}) <= 1, shown
+        assert not axis.get_offset_text().get_text()
+
+
+def test_figure_is_returned_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    figure = plot_loss(training())
+    assert figure._repr_png_().startswith(b"\x89PNG")  # which a notebook asks for
+    figure.savefig("a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert type(plot_loss(training(), "b.svg")) is type(figure)
+
+
+def called(name: str) -> Checkpoint:
+    return training(corpus=CorpusInfo(name, 1026, "0" * 64))
+
+
+def title(checkpoint: Checkpoint) -> str:
+    return plot_loss(checkpoint).axes[0].get_title().split("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$x^$", "$x^$"),
+        ("&<>", "&<>"),
+        ("a\nb\udcff\0", r"a\nb\udcff\x00"),
+        ("long " * 100, "long long long long long…ong long long long long "),
+        ("Война и мир", "Война и мир"),
+        ("ألف ليلة", "ألف ليلة"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ],
+)
+def test_any_name_of_a_corpus(tmp_path: Path, name: str, shown: str) -> None:
+    figure = plot_loss(called(name), tmp_path / "a.svg")
+    assert figure.axes[0].get_title().split("\n")[0] == shown
+    assert shown.strip() in texts(tmp_path / "a.svg")
+
+
+@pytest.fixture
+def fonts(monkeypatch: pytest.MonkeyPatch) -> list:
+    """matplotlib's own fonts, as if nothing else were installed."""
+    manager = font_manager.fontManager
+    own = [font for font in manager.ttflist if matplotlib.get_data_path() in str(font.fname)]
+    monkeypatch.setattr(manager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("红楼梦.txt", r"\u7ea2\u697c\u68a6.txt"),
+        ("🎉", r"\U0001f389"),
+        ("語" * 30, r"\u8a9e" * 4 + "…" + r"\u8a9e" * 4),  # no escape is cut
+    ],
+)
+def test_characters_that_no_font_has(fonts: list, tmp_path: Path, name: str, shown: str) -> None:
+    assert title(called(name)) == shown
+    plot_loss(called(name), tmp_path / "a.png")  # no warning of a missing glyph
+    plot_loss(called(name), tmp_path / "a.svg")  # whose viewer may have a font
+    assert name in texts(tmp_path / "a.svg")
+
+
+CIRCLED = "ⒶⒷ"  # in STIXGeneral, not in the default font
+
+
+def test_other_fonts_that_have_a_character(fonts: list, tmp_path: Path) -> None:
+    plot = plot_loss(called(CIRCLED), tmp_path / "a.pdf")
+    assert plot.axes[0].title.get_text().startswith(CIRCLED)
+    assert plot.axes[0].title.get_family() == ["sans-serif", "STIXGeneral"]
+
+
+def test_font_that_was_installed_after_matplotlib_looked(
+    fonts: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(font.fname) for font in fonts if font.name == "STIXGeneral"]
+    fonts[:] = [font for font in fonts if font.name != "STIXGeneral"]
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    installed = [*paths, str(tmp_path / "broken.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: installed)
+    assert title(called(CIRCLED)) == CIRCLED
+
+
+def test_font_that_has_been_removed(fonts: list) -> None:
+    for i, font in enumerate(fonts):
+        if font.name == "STIXGeneral":
+            fonts[i] = replace(font, fname="/missing/font.ttf")
+    assert title(called(CIRCLED)) == r"\u24b6\u24b7"
 
 
 @pytest.mark.parametrize("name", ["loss.gif", "loss", ".png"])

@@ -19,7 +19,8 @@ def test_figures_on_the_default_corpus() -> None:
         pytest.skip("the documentation of this Python is another text than that of 3.11.7")
     (length,) = re.findall(r"\(([\d,]+)\s+characters\s+in\s+Python\s+3\.11\.7\)", README)
     assert length == f"{corpus.length:,}"
-    figures = r"On the default corpus of Python 3\.11\.7, nine epochs end at ([\d.]+) after update ([\d,]+)"
+    corpus_of = r"On the default corpus of Python 3\.11\.7, "
+    figures = corpus_of + r"nine epochs end at ([\d.]+) after update ([\d,]+)"
     ((loss, update),) = re.findall(figures, README)
     best = fastrnn.train(corpus, sample_every=0, observers=[]).best
     assert (loss, update) == (f"{best.smooth_loss:.4f}", f"{best.update:,}")
