@@ -14,6 +14,7 @@ from fastrnn.gradcheck import (
     format_table,
     largest_difference,
     largest_quotient,
+    verdict,
 )
 from fastrnn.network import Network
 
@@ -79,4 +80,12 @@ central difference           5.0e-10   1.0e-09   1.5e-09   2.0e-09   2.5e-09
 complex step                 1.0e-16   2.0e-16   3.0e-16   4.0e-16   5.0e-16
 complex step, by element     2.0e-13   4.0e-13   6.0e-13   8.0e-13   1.0e-12
 V, central difference: 2.5e-09 is over the bound 2.0e-09"""
+    )
+
+
+def test_verdict() -> None:
+    good, bad = (Check(5, "b", METHODS[0], error, 1e-9) for error in (1e-9, float("nan")))
+    assert verdict([good] * 30) == "The gradient is right: all 30 figures are within their bound."
+    assert verdict([good, bad, good]) == (
+        "The gradient is NOT right: 1 of 3 figures are over their bound."
     )

@@ -4,10 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import font_manager
 
 from fastrnn.checkpoint import Best, Checkpoint, CorpusInfo, History, Last
 from fastrnn.config import Config
@@ -183,6 +181,9 @@ def test_any_name_of_a_corpus(tmp_path: Path, name: str, shown: str) -> None:
 @pytest.fixture
 def fonts(monkeypatch: pytest.MonkeyPatch) -> list:
     """matplotlib's own fonts, as if nothing else were installed."""
+    import matplotlib
+    from matplotlib import font_manager
+
     manager = font_manager.fontManager
     own = [font for font in manager.ttflist if matplotlib.get_data_path() in str(font.fname)]
     monkeypatch.setattr(manager, "ttflist", own)
@@ -221,7 +222,7 @@ def test_font_that_was_installed_after_matplotlib_looked(
     fonts[:] = [font for font in fonts if font.name != "STIXGeneral"]
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     installed = [*paths, str(tmp_path / "broken.ttf")]
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: installed)
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: installed)
     assert title(called(CIRCLED)) == CIRCLED
 
 
