@@ -73,7 +73,7 @@ def test_the_command_in_jupyter(tmp_path: Path) -> None:
     config = Config(hidden=3, seq_length=5)
     train(read_corpus(tmp_path / "a.txt"), config, updates=3, path=tmp_path / "a.h5")
     done = run(tmp_path, "-m", "fastrnn", "plot", "a.h5", MPLBACKEND=INLINE)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "Wrote loss.png\n")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -108,7 +108,7 @@ def test_settings_that_matplotlib_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_bytes(b"text.usetex: \xff\n")
     done = run(tmp_path, "-c", DRAW)
     assert "FastrnnError: cannot import matplotlib: " in done.stderr
-    assert done.stderr.endswith("; mend its installation or its settings\n")
+    assert done.stderr.endswith("; repair its installation or its settings\n")
 
 
 def test_no_place_for_the_list_of_fonts(tmp_path: Path, usual: list[bytes]) -> None:
