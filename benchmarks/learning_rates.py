@@ -51,7 +51,7 @@ def run(corpus: Corpus, config: Config, epochs: int, threads: int | None) -> dic
     """One training; `loss` is None if it has diverged."""
     row: dict[str, Any] = {"batch": config.batch, "learning_rate": config.learning_rate}
     try:
-        done = train(corpus, config, epochs=epochs, sample_every=0, threads=threads)
+        done = train(corpus, config, epochs=epochs, sample_every=0, threads=threads, observers=[])
     except FastrnnError as error:
         if "not finite any more" not in str(error):
             raise

@@ -175,6 +175,30 @@ def learning_rates(data: dict) -> str:
     return "\n".join([*lines, "", where])
 
 
+def model_sizes(data: dict) -> str:
+    """A table of the losses by text, hidden units and learning rate, the best of a text in bold."""
+    rates = list(dict.fromkeys(row["learning_rate"] for row in data["rows"]))
+    heads = ["text", "m", *(f"η = {rate:g}" for rate in rates)]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    for text in dict.fromkeys((row["corpus"], row["length"]) for row in data["rows"]):
+        rows = [row for row in data["rows"] if (row["corpus"], row["length"]) == text]
+        best = min((row["loss"] for row in rows if row["loss"] is not None), default=None)
+        name = f"{text[0]}, {text[1]:,} characters"
+        for hidden in dict.fromkeys(row["hidden"] for row in rows):
+            cells = [name, str(hidden)]
+            for loss in [row["loss"] for row in rows if row["hidden"] == hidden]:
+                cell = "diverged" if loss is None else f"{loss / math.log(2):.3f}"
+                cells.append(f"**{cell}**" if loss is not None and loss == best else cell)
+            lines.append(f"| {' | '.join(cells)} |")
+            name = ""
+    epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
+    where = (
+        f"Bits per character on the first {data['judged']:,} characters of each text, after "
+        f"{epochs} of all of it; B = 1, T = {data['seq_length']}, one seed. {describe_origin(data)}"
+    )
+    return "\n".join([*lines, "", where])
+
+
 # By page: names of the markers and of the folders in results, and what makes a table of a file
 # there.
 TABLES = {
@@ -183,7 +207,11 @@ TABLES = {
         "peers": peers,
         "seeds": seeds,
     },
-    "docs/performance.md": {"profile": profile, "learning_rates": learning_rates},
+    "docs/performance.md": {
+        "profile": profile,
+        "learning_rates": learning_rates,
+        "model_sizes": model_sizes,
+    },
 }
 
 

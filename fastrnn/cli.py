@@ -110,7 +110,7 @@ def cli() -> None: ...
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
-      fastrnn train book.txt --hidden 512 --seq-length 50 --batch 32 --learning-rate 0.03
+      fastrnn train book.txt --hidden 200 --learning-rate 0.03
       cat *.txt | fastrnn train -
     """,
 )
@@ -399,12 +399,14 @@ def info(checkpoint: str) -> None:
     """,
 )
 def warmup() -> None:
-    from fastrnn.kernels.compile import kernel_folder
+    from fastrnn.kernels.compile import kernel_folder, unkept
     from fastrnn.network import compile_all
 
     ERR.say("Compiling the kernels.")
     with ending_at_once():
         compile_all()
+    if unkept:  # of which a warning told
+        sys.exit(1)
     OUT.say(f"They are in {kernel_folder()}")
 
 

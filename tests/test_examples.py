@@ -1,0 +1,119 @@
+"""Every example that is shown does what it is shown for.
+
+Those of the README, the documentation and the help are collected from there, so that none can be
+forgotten, and run as they are written.
+"""
+
+import math
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+from command import COMMAND
+
+import fastrnn
+from fastrnn.checkpoint import load
+from fastrnn.cli import cli
+
+HOME = Path(__file__).parents[1]
+PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+LONGEST = 30_000  # updates: a training that does not learn is seen before
+# The plain defaults after so many updates on the default corpus: 2.41 bits a character; at the end
+# of their nine epochs 1.86. A larger network has to be better than that at the same time.
+DEFAULTS = 2.6
+# No machine without a network has it. What the command makes of the name is tested in test_corpus.
+DOWNLOADED = "shakespeare"
+
+
+def shown() -> list[str]:
+    """All commands in blocks of code and in the help, each once."""
+    blocks = [cli.help, *(command.help for command in cli.commands.values())]
+    for page in PAGES:
+        blocks += re.findall(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        blocks += re.findall(r"`(fastrnn [^`]+)`", page.read_text("utf-8"))
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    found = [line for line in lines if re.match(r"(cat .* \| )?fastrnn [a-z]", line)]
+    return list(dict.fromkeys(found))
+
+
+def command_of(line: str) -> str:
+    return line.split("fastrnn ")[1].split()[0]
+
+
+TRAININGS = [line for line in shown() if command_of(line) == "train"]
+OTHERS = [line for line in shown() if command_of(line) not in ("train", "bench")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the texts and the model of which the examples speak."""
+    folder = tmp_path_factory.mktemp("examples")
+    corpus = fastrnn.read_corpus()
+    text = corpus.vocabulary.decode(corpus.codes)
+    (folder / "book.txt").write_text(text, encoding="utf-8")
+    (folder / "more.txt").write_text(text[:1000], encoding="utf-8")
+    fastrnn.train(corpus, updates=300, path=folder / "best.h5", observers=[])
+    return folder
+
+
+def run(folder: Path, line: str, *options: str) -> str:
+    """What a line prints; the command in it gets some more options."""
+    before, _, rest = line.rpartition("fastrnn ")
+    ended = subprocess.run(
+        ["sh", "-c", f'{before}"{COMMAND}" {rest} {shlex.join(options)}'],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_something_is_found() -> None:
+    assert "fastrnn train --epochs 9 --ckpt best.h5" in TRAININGS
+    assert {command_of(line) for line in shown()} == {*cli.commands}
+
+
+@pytest.mark.parametrize("line", TRAININGS)
+def test_training_learns(folder: Path, line: str) -> None:
+    if DOWNLOADED in line.split():
+        line = line.replace(DOWNLOADED, "book.txt")
+    # One thread, as a busy machine has no second one.
+    options = ("--updates", str(LONGEST), "--threads", "1", "--ckpt", "trained.h5")
+    run(folder, line, *options, "--overwrite", "--quiet")
+    trained = load(folder / "trained.h5")
+    config, best = trained.config, trained.best
+    bits = best.smooth_loss / config.seq_length / math.log(2)
+    assert bits < DEFAULTS
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_command(folder: Path, line: str) -> None:
+    options = []
+    if command_of(line) == "synth" and "--seed" not in line:
+        options = ["--seed", "1"]
+    output = run(folder, line, *options)
+    if command_of(line) == "synth":
+        length = re.search(r"--length (\d+)", line)
+        assert len(output) > int(length[1] if length else 1000)
+
+
+def test_bench_is_shown_with_options_it_has() -> None:
+    for line in shown():
+        if command_of(line) == "bench":  # what it prints is tested in test_bench
+            context = click.Context(cli.commands["bench"])
+            cli.commands["bench"].parse_args(context, shlex.split(line)[2:])
+
+
+def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGES[0].read_text("utf-8"), re.DOTALL)
+    assert example.count("epochs=3") == 1
+    monkeypatch.chdir(folder)
+    exec(example.replace("epochs=3", "updates=3000, threads=1"), {})
+    assert os.path.exists("loss.svg") and load("best.h5").last.update == 3000
