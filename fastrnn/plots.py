@@ -106,7 +106,7 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     plain_ticks(axes.xaxis, 6, integer=True)
     plain_ticks(axes.yaxis, 8)
 
-    families, lacking = _fonts(corpus.name)
+    families, lacking = _fonts(set(filter(_printable, corpus.name)))
     title = axes.set_title(
         f"{_written(corpus.name, set() if text_stays else lacking)}\n"
         f"m = {config.hidden}, T = {config.seq_length}, B = {config.batch}, "
@@ -161,10 +161,10 @@ def _loss_limits(update: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
     return max(low - margin, 0.0), high + margin
 
 
-def _fonts(text: str) -> tuple[list[str], set[str]]:
-    """Font families that have what the default font lacks of a text, and what none has."""
+def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
+    """Font families that have what the default font lacks, and the characters that none has."""
     default = font_manager.findfont(font_manager.FontProperties())
-    lacking = set(text) - _found(default, set(text))
+    lacking = characters - _found(default, characters)
     families: list[str] = []
     # matplotlib lists the fonts once; fonts installed later are looked for where those do not do.
     for entries in (_listed_fonts, _new_fonts):
@@ -208,15 +208,15 @@ def _plainness(font: font_manager.FontEntry) -> tuple[bool, int, str]:
     return font.style != "normal", abs(weight - 400), font.name
 
 
+def _printable(character: str) -> bool:
+    # Format characters count as unprintable, but join letters in Persian and in emoji.
+    return character.isprintable() or unicodedata.category(character) == "Cf"
+
+
 def _written(name: str, lacking: set[str]) -> str:
     """A name of any length, with escapes for the characters that cannot be shown."""
-
-    def shows(letter: str) -> bool:
-        # Of what is not printable, only format characters may stay: they are in Persian and emoji.
-        return letter.isprintable() or unicodedata.category(letter) == "Cf"
-
     pieces = [
-        letter if shows(letter) and letter not in lacking else ascii(letter)[1:-1]
+        letter if _printable(letter) and letter not in lacking else ascii(letter)[1:-1]
         for letter in name
     ]
     if sum(map(len, pieces)) <= LONGEST_NAME:

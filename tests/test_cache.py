@@ -139,6 +139,18 @@ def test_a_kernel_is_kept_for_each_dtype(folder, caplog):
     assert caplog.messages == []
 
 
+LARGE = np.ones(1_000_000)
+
+
+def from_memory(array):
+    return array[0] * 2 * LARGE[-1]
+
+
+def test_a_kernel_with_addresses_of_the_process_is_not_kept(folder):
+    assert not loaded(from_memory)
+    assert not folder.exists()
+
+
 def change_a_bit(data):
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]

@@ -52,8 +52,8 @@ def _hash_of_sources() -> str:
 
 SOURCES = _hash_of_sources()  # now, not after the modules that import this one were read
 SEAL = hashlib.sha256().digest_size
-# Settings of Numba that are nothing to the machine code: of the others, any might be.
-NOT_OF_THE_CODE = {"CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS"}
+# Settings of Numba that do not change machine code; any other might.
+WITHOUT_EFFECT = {"CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS"}
 
 
 def _hash(key: tuple) -> str:
@@ -80,7 +80,7 @@ def kernel_folder() -> Path:
     settings = sorted(
         (name, repr(value))
         for name, value in vars(config).items()
-        if name.isupper() and name not in NOT_OF_THE_CODE
+        if name.isupper() and name not in WITHOUT_EFFECT
     )
     name = f"kernels-{_hash((SOURCES, versions, settings))}"
     if config.CACHE_DIR and is_ours(folder := Path(config.CACHE_DIR, name)):
@@ -129,6 +129,8 @@ class KernelCache(NullCache):
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Keep a compiled kernel, or warn that it cannot be kept."""
+        if data.library.has_dynamic_globals:  # addresses that hold in this process only
+            return
         contents = dumps(data._reduce())
         try:
             path = self._path(sig, data.codegen)
