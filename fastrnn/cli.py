@@ -35,6 +35,7 @@ def text_options(command: Callable) -> Callable:
         click.option(
             "--encoding",
             default="utf-8",
+            metavar="NAME",
             help="Encoding of the text; bytes: each byte is a character.",
         ),
         click.option(
@@ -42,7 +43,7 @@ def text_options(command: Callable) -> Callable:
             "sources",
             multiple=True,
             metavar="TEXT",
-            help="Another TEXT, for those who like options; may be repeated.",
+            help="The same as to name the TEXT; may be repeated.",
         ),
         click.argument("texts", nargs=-1, type=click.Path(), metavar="[TEXT]..."),
     ):
@@ -189,7 +190,7 @@ def train(
 
     texts = texts + sources
     if not texts and not quiet:
-        ERR.say("No text was named, so this is about Python's own documentation.")
+        ERR.say("No text was named: training on the language reference in Python's documentation.")
     with nullcontext() if quiet else reading(texts) as progress:
         corpus = read_corpus(texts, encoding, progress)
     if not quiet:

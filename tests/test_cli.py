@@ -23,7 +23,7 @@ from fastrnn.cli import cli
 
 COMMANDS = sorted(cli.commands)
 
-NO_TEXT = "No text was named, so this is about Python's own documentation."
+NO_TEXT = "No text was named: training on the language reference in Python's documentation."
 SAMPLE = r"iter = (\d+), smooth_loss = \d+\.\d{4}"
 RESULT = (
     r"min_iter = \d+\n"
