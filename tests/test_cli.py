@@ -496,7 +496,7 @@ def test_log_replaces_no_checkpoint(best: Path) -> None:
         ),
         (
             ["--temperature", "nan"],
-            "length 1000, seed None and temperature nan must be finite and not negative",
+            "temperature is nan, but must be zero or a positive number",
         ),
     ],
 )
