@@ -17,6 +17,7 @@ import click
 
 from fastrnn import config as defaults
 from fastrnn._version import __version__
+from fastrnn.checks import real
 from fastrnn.config import DTYPES, Config
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
@@ -179,6 +180,7 @@ def train(
 ) -> None:
     try:
         settings = Config(**config)
+        real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
     except FastrnnError as error:
         raise click.UsageError(f"--{error}") from error
 

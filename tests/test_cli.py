@@ -371,6 +371,7 @@ def test_unusable_text(tmp_path: Path, content: bytes | None, message: str) -> N
         ("learning-rate", "nan", "--learning-rate is nan, but must be a positive number"),
         ("learning-rate", "1e400", "--learning-rate is inf, but must be a positive number"),
         ("learning-rate", "0", "Invalid value for '--learning-rate': 0.0 is not in the range x>0."),
+        ("ckpt-every", "nan", "--ckpt-every is nan, but must be a positive number"),
         ("sigma", "inf", "--sigma is inf, but must be zero or a positive number"),
         ("clip", "nan", "--clip is nan, but must be a positive number"),
         (
