@@ -75,7 +75,8 @@ def text(name: str, value: object) -> str:
 def instance(name: str, value: object, kind: type[Kind], source: str = "") -> Kind:
     """An object of a class; `source` says what makes one."""
     if not isinstance(value, kind):
-        refuse(name, value, f"a {kind.__name__}" + (f", from {source}" if source else ""))
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        refuse(name, value, f"{article} {kind.__name__}" + (f", from {source}" if source else ""))
     return value
 
 

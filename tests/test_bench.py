@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from test_learning_rates import MARKDOWN as LEARNING_RATES_MARKDOWN
 from test_learning_rates import fixed_result as learning_rates_result
+from test_model_sizes import MARKDOWN as MODEL_SIZES_MARKDOWN
+from test_model_sizes import fixed_result as model_sizes_result
 from test_peers import MARKDOWN as PEERS_MARKDOWN
 from test_peers import fixed_result as peers_result
 from test_profiling import MARKDOWN as PROFILE_MARKDOWN
@@ -280,19 +282,21 @@ SEEDS_MARKDOWN = """a text, 9 epochs, lowest smooth loss for seeds 0 to 2, sorte
 
 PERFORMANCE = (
     "<!-- profile -->\n{}\n<!-- /profile -->\n\n"
-    "<!-- learning_rates -->\n{}\n<!-- /learning_rates -->\n"
+    "<!-- learning_rates -->\n{}\n<!-- /learning_rates -->\n\n"
+    "<!-- model_sizes -->\n{}\n<!-- /model_sizes -->\n"
 )
 
 
 @pytest.fixture
 def readme(tmp_path):
     """How to run the script that makes the tables, on a README and results of our own."""
-    for name in ("speed", "peers", "seeds", "profile", "learning_rates", "docs"):
+    for name in (*("speed", "peers", "seeds", "profile", "learning_rates", "model_sizes"), "docs"):
         (tmp_path / name).mkdir()
     fixed_result().save(tmp_path / "speed" / "a.json")
     (tmp_path / "seeds" / "a.json").write_text(json.dumps(SEEDS))
     (tmp_path / "profile" / "a.json").write_text(json.dumps(profile_result()))
     (tmp_path / "learning_rates" / "a.json").write_text(json.dumps(learning_rates_result()))
+    (tmp_path / "model_sizes" / "a.json").write_text(json.dumps(model_sizes_result()))
     peers.save(peers_result(), tmp_path / "peers" / "a.json")
 
     def run(*arguments):
@@ -300,7 +304,7 @@ def readme(tmp_path):
 
     run.path = tmp_path / "README.md"
     run.performance = tmp_path / "docs" / "performance.md"
-    run.performance.write_text(PERFORMANCE.format("old", "older"), encoding="utf-8")
+    run.performance.write_text(PERFORMANCE.format("old", "older", "oldest"), encoding="utf-8")
     return run
 
 
@@ -320,10 +324,10 @@ def test_the_readme_tables(readme):
         MARKDOWN, PEERS_MARKDOWN, SEEDS_MARKDOWN
     )
     assert readme.performance.read_text(encoding="utf-8") == PERFORMANCE.format(
-        PROFILE_MARKDOWN, LEARNING_RATES_MARKDOWN
+        PROFILE_MARKDOWN, LEARNING_RATES_MARKDOWN, MODEL_SIZES_MARKDOWN
     )
     readme("--check")
-    readme.performance.write_text(PERFORMANCE.format("old", "older"), encoding="utf-8")
+    readme.performance.write_text(PERFORMANCE.format("old", "older", "oldest"), encoding="utf-8")
     with pytest.raises(SystemExit, match=r"performance\.md are outdated"):
         readme("--check")
 

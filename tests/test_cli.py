@@ -330,14 +330,14 @@ def test_reader_that_leaves_early(best: Path) -> None:
     [
         (
             None,
-            "there is no file or folder 'text'; --corpus takes a path, - for standard input, "
-            "or a name: shakespeare",
+            "there is no file or folder 'text'; give a path, - for standard input, or a name: "
+            "shakespeare",
         ),
         (b"", "'text' is empty; give a text"),
         (
             b"a\0b",
             "'text' is a binary file: its byte 1, counted from 0, is NUL; give a text file, or "
-            "--encoding utf-16 if it is one in that encoding",
+            "--encoding bytes to take each byte for a character",
         ),
         (
             b"short",

@@ -17,6 +17,7 @@ from fastrnn import network, reference
 from fastrnn.checkpoint import Checkpoint
 from fastrnn.config import Config
 from fastrnn.corpus import Corpus, Vocabulary
+from fastrnn.destination import Destination
 from fastrnn.errors import FastrnnError
 from fastrnn.model import initial_parameters
 from fastrnn.observers import Observer
@@ -195,7 +196,7 @@ def test_end(limits: dict, updates: int) -> None:
         ({"path": "a\0b"}, r"path is 'a\x00b', but must be a path, and those have no NUL"),
         ({"observers": 3}, "observers is 3, but must be a sequence of observers"),
         ({"observers": [print]}, "an observer is of type builtin_function_or_method, but must be"),
-        ({"observers": [Recorder]}, "an observer is the class Recorder, but must be an object"),
+        ({"observers": [Recorder]}, "an observer is the class Recorder, but must be an Observer"),
     ],
 )
 def test_wrong_arguments(options: dict, refusal: str) -> None:
@@ -289,18 +290,18 @@ def test_checkpoints_at_intervals(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_when_a_checkpoint_fails(tmp_path: Path, monkeypatch) -> None:
-    save, calls = checkpoints.save, []
+    save, calls = Destination.save, []
 
-    def failing(path, checkpoint):
+    def failing(destination, checkpoint):
         calls.append(checkpoint.last.update)
         if len(calls) == 1:
             raise FastrnnError("cannot save a.h5: the disk is full")
-        save(path, checkpoint)
+        return save(destination, checkpoint)
 
-    monkeypatch.setattr(checkpoints, "save", failing)
+    monkeypatch.setattr(Destination, "save", failing)
     path, recorder = tmp_path / "a.h5", Recorder()
     train(CORPUS, SMALL, epochs=3, path=path, checkpoint_every=0.0, observers=[recorder])
-    assert recorder.warnings == ["cannot save a.h5: the disk is full; the training goes on"]
+    assert recorder.warnings[0] == "cannot save a.h5: the disk is full; the training goes on"
     assert checkpoints.load(path).last.update == 90
 
 
