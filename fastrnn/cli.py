@@ -196,7 +196,7 @@ def train(
     with nullcontext() if quiet else reading(texts) as progress:
         corpus = read_corpus(texts, encoding, progress)
     if not quiet:
-        report_files(corpus)
+        report_files(corpus, max(len(texts), 1))
     shown = Warnings() if quiet else Progress()
     observers: list[Observer] = [shown]
     if log is not None:

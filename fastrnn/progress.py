@@ -89,9 +89,9 @@ def reading(sources: Sequence[str]) -> Iterator[Callable[[int, int | None], None
         bar.close()
 
 
-def report_files(corpus: Corpus) -> None:
-    """Say how many files a corpus is from, and which were left out, if it was not a single one."""
-    if corpus.files > 1 or corpus.left_out:
+def report_files(corpus: Corpus, named: int) -> None:
+    """Say how many files a corpus is from, and which were left out, if these are not the named."""
+    if corpus.files > named or corpus.left_out:
         left_out = ", ".join(map(str, corpus.left_out))
         read = "1 file" if corpus.files == 1 else f"{corpus.files:,} files"
         ERR.say(f"{corpus.name}: {read} read" + (f"; left out: {left_out}" if left_out else ""))
