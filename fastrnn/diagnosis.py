@@ -41,11 +41,11 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
             "fewer hidden units or a smaller clip"
         ]
     chunks = chunks_per_epoch(checkpoint.corpus.length, config.batch, config.seq_length)
-    read_since = min((last.update - best.update) / chunks, 1.0) if chunks else 0.0
-    unread = 1.0 - min(best.update / chunks, 1.0) if chunks else 0.0
+    read_since = (last.update - best.update) / chunks
+    unread = 1.0 - best.update / chunks
     # Worse than to hold all characters for equally likely, it is not the text's fault.
     learnt = last.smooth_loss <= config.seq_length * math.log(len(checkpoint.vocabulary))
-    if learnt and best.update < chunks and min(read_since, unread) >= UNREAD and rose(HIGHER):
+    if learnt and min(read_since, unread) >= UNREAD and rose(HIGHER):
         return [
             f"the best model is that of update {best.update:,}, in the first epoch: it has not "
             f"seen the last {100 * unread:.0f} % of the text, where the loss is higher; train for "

@@ -60,7 +60,6 @@ TRAIN = '"$fastrnn" train ' + " ".join(f"'{argument}'" for argument in SHORT)
         ("2>/dev/full", 0, 0),
         (">&-", 1, 1),
         (">/dev/full", 1, 1),
-        (">&- 2>&-", 1, 0),
         ("<&- >&- 2>&-", 1, 0),
         ("--log /dev/full", 1, 1),
         ("--log /dev/full >/dev/full 2>/dev/full", 1, 0),
@@ -93,13 +92,15 @@ def check(ended, code: int) -> None:
         assert ended.stdout and not ended.stderr
 
 
-@pytest.mark.parametrize("command", ["info", "synth"])
-@pytest.mark.parametrize(("redirection", "code"), REDIRECTIONS)
+@pytest.mark.parametrize(
+    ("command", "redirection", "code"),
+    [*(("synth", *both) for both in REDIRECTIONS), ("info", *REDIRECTIONS[-1])],
+)
 def test_other_commands(driving: Path, command: str, redirection: str, code: int) -> None:
     check(shell(driving, f'"$fastrnn" {command} best.h5 {redirection}'), code)
 
 
-@pytest.mark.parametrize(("redirection", "code"), REDIRECTIONS)
+@pytest.mark.parametrize(("redirection", "code"), REDIRECTIONS[:1] + REDIRECTIONS[-1:])
 def test_gradcheck(folder: Path, redirection: str, code: int) -> None:
     (folder / "small.py").write_text(
         "from fastrnn import cli, gradcheck\n"
@@ -198,8 +199,7 @@ def test_signal_while_nobody_reads_the_samples(folder: Path, number: int, code: 
     assert sorted(os.listdir(folder)) == ["a text.txt", "best.h5"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_while_a_log_has_no_reader(folder: Path, number: int, code: int) -> None:
+def test_signal_while_a_log_has_no_reader(folder: Path) -> None:
     os.mkfifo(folder / "log")
     training = subprocess.Popen(
         [COMMAND, "train", *EXAMPLE, "--updates", "1000000", "--log", "log"],
@@ -209,9 +209,9 @@ def test_signal_while_a_log_has_no_reader(folder: Path, number: int, code: int) 
     )
     assert training.stderr.readline().startswith(b"a text.txt: ")
     time.sleep(0.5)
-    stop(training, number)
+    stop(training, signal.SIGTERM)
     training.stderr.close()
-    assert training.returncode == code
+    assert training.returncode == 143
     assert load(folder / "best.h5").last.update == 0
 
 
@@ -230,7 +230,7 @@ def test_signal_during_a_long_sample(folder: Path) -> None:
     assert load(folder / "best.h5").history.samples == []
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.5])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 1.5])
 def test_many_interruptions(folder: Path, delay: float) -> None:
     # Before its first line a Python program can only end with a traceback.
     program = (
