@@ -70,7 +70,7 @@ class CorpusInfo:
     encoding: str = "utf-8"
 
 
-@dataclass
+@dataclass(eq=False)  # arrays have no single answer
 class Best:
     """The model with the lowest smooth loss, as it was after `update`; 0 is the initial one."""
 
@@ -79,7 +79,7 @@ class Best:
     parameters: Parameters
 
 
-@dataclass
+@dataclass(eq=False)  # arrays have no single answer
 class Last:
     """Where training stopped, and everything needed to go on as if it had not."""
 
@@ -102,7 +102,7 @@ class Sample:
     text: str
 
 
-@dataclass
+@dataclass(eq=False)  # arrays have no single answer
 class History:
     """How training went: the smooth loss after some updates, and samples."""
 
@@ -111,7 +111,7 @@ class History:
     samples: list[Sample]
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Checkpoint:
     """All of a training; see the classes of its parts."""
 

@@ -21,7 +21,7 @@ from fastrnn.checks import real
 from fastrnn.config import DTYPES, Config
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
-from fastrnn.signals import ending_at_once, interrupting_once
+from fastrnn.signals import ending_at_once, interrupting_once, say_interrupted
 
 DEFAULT_CHECKPOINT = "best.h5"
 
@@ -66,21 +66,27 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         _show_logged_warnings()
+        code: Any = 0
         try:
             with interrupting_once():
                 super().invoke(context)
+        except SystemExit as end:
+            code = end.code
         except FastrnnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            ERR.say("Interrupted.")
-            sys.exit(130)
+            say_interrupted()
+            code = 130
         except MemoryError as error:
             raise click.ClickException(
                 f"not enough memory ({error}); use fewer hidden units, a shorter sequence length "
                 "or a smaller batch"
             ) from error
         if OUT.problem is not None:
-            _fail_to_write(OUT.problem)
+            _say_lost(OUT.problem)
+            code = code or 1
+        if code:
+            sys.exit(code)
 
 
 @click.group(
@@ -119,13 +125,13 @@ def cli() -> None: ...
 @text_options
 @config_option("hidden", whole, "Hidden units.")
 @config_option("seq-length", whole, "Characters per update, in each stream.")
-@config_option("batch", whole, "Cut the text into so many streams that are read in parallel.")
+@config_option("batch", whole, "Parallel streams that the text is cut into.")
 @config_option("learning-rate", positive, "Learning rate of AdaGrad.")
 @config_option("sigma", click.FloatRange(min=0), "Standard deviation of the initial weights.")
 @config_option("clip", positive, "Clip gradients to ± this; inf for no clipping.")
 @click.option("--epochs", type=whole, help="Passes over the text.  [default: 9, unless --updates]")
 @click.option(
-    "--updates", type=whole, help="Stop after so many updates, or after --epochs if sooner."
+    "--updates", type=whole, help="Stop after this many updates, or after --epochs if sooner."
 )
 @config_option("seed", seed_type, "Seed of the initial weights and the samples.")
 @config_option("dtype", click.Choice(DTYPES), "Type of parameters and arithmetic.")
@@ -193,6 +199,8 @@ def train(
     texts = texts + sources
     if not texts and not quiet:
         ERR.say("No text was named: training on the language reference in Python's documentation.")
+    if log is not None:
+        _check_output(log, keep=(path, *texts))
     with nullcontext() if quiet else reading(texts) as progress:
         corpus = read_corpus(texts, encoding, progress)
     if not quiet:
@@ -200,7 +208,6 @@ def train(
     shown = Warnings() if quiet else Progress()
     observers: list[Observer] = [shown]
     if log is not None:
-        _check_output(log, keep=(path, *texts))
         observers.append(JsonLog(log, shown.warned))
     with ending_at_once():
         trained = train(
@@ -456,11 +463,10 @@ def _show_logged_warnings() -> None:
     logger.addHandler(Handler())
 
 
-def _fail_to_write(problem: OSError | ValueError) -> None:
-    """End with exit code 1, and a word unless the reader had enough."""
+def _say_lost(problem: OSError | ValueError) -> None:
+    """A word of output that is lost, unless its reader had enough."""
     if not isinstance(problem, BrokenPipeError):
         ERR.say(f"Error: cannot write the output: {reason_of(problem)}")
-    sys.exit(1)
 
 
 def main() -> None:
@@ -477,6 +483,7 @@ def main() -> None:
         with ending_at_once():
             cli(prog_name="fastrnn")
     except OSError as error:  # of click, which prints the help
-        _fail_to_write(error)
+        _say_lost(error)
+        sys.exit(1)
     finally:
         drop_what_failed()

@@ -206,7 +206,9 @@ def read_corpus(
         room for the file.
     """
     encoding = checks.text("encoding", encoding)
-    if encoding != BYTES:
+    if encoding.lower() == BYTES:  # as the names of codecs do not care for case
+        encoding = BYTES
+    else:
         try:
             "a".encode(encoding)
             encoding = codecs.lookup(encoding).name
@@ -257,7 +259,8 @@ def corpus_from_text(text: str, name: str = "text") -> Corpus:
     FastrnnError
         If it is empty, or has lone surrogates, which are no characters.
     """
-    text = normalised(text.removeprefix("\ufeff"))
+    name = checks.text("name", name)
+    text = normalised(checks.text("text", text).removeprefix("\ufeff"))
     if not text:
         raise FastrnnError("the text is empty; give one with at least one character")
     try:

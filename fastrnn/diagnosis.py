@@ -1,4 +1,4 @@
-"""What the loss of a training says of it, in words: whether it failed, and whom not to trust."""
+"""What the loss of a training says of it, in words: whether it failed, which model to trust."""
 
 from __future__ import annotations
 

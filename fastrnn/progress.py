@@ -193,7 +193,7 @@ class Progress(Notes):
 
     @contextmanager
     def _above_the_line(self) -> Iterator[None]:
-        if self._bar is None:
+        if self._bar is None or not ERR.isatty():
             yield
         else:
             with self._bar.external_write_mode(file=self._bar.fp):

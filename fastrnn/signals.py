@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 PATIENCE = 0.15  # seconds for which output may block once a signal was received
 
+_said_interrupted = False
 _may_block = False  # the main thread is where output may wait for its reader
 
 
@@ -36,8 +37,11 @@ def output_that_may_block() -> Iterator[None]:
     the signal's handler returns.
     """
     global _may_block
-    _may_block = threading.current_thread() is threading.main_thread()
+    if threading.current_thread() is not threading.main_thread():  # which gets all signals
+        yield
+        return
     try:
+        _may_block = True
         yield
     finally:
         _may_block = False
@@ -125,10 +129,18 @@ def _on_interrupt(handler: Callable[[int, FrameType | None], Any]) -> Iterator[N
         signal.signal(signal.SIGINT, before)
 
 
+def say_interrupted() -> None:
+    """Say it on standard error, once however many signals come."""
+    global _said_interrupted
+    if not _said_interrupted:
+        _said_interrupted = True
+        # Not through sys.stderr: a signal may have interrupted it in the middle of a line.
+        with suppress(OSError):
+            _write_if_ready(2, b"Interrupted.\n")
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    # Not through sys.stderr: this may have interrupted it in the middle of a line.
-    with suppress(OSError):
-        _write_if_ready(2, b"Interrupted.\n")
+    say_interrupted()
     os._exit(130)
 
 

@@ -93,7 +93,7 @@ class LeftOut:
     Attributes
     ----------
     reason : str
-        empty, binary, unreadable, or written by fastrnn.
+        empty, binary, damaged, unreadable, or written by fastrnn.
     count : int
     names : list of str
         The first of their paths.
@@ -338,7 +338,8 @@ def _read(read: Callable[[int], bytes], label: str, size: int) -> bytes:
     try:
         return read(size)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise FastrnnError(f"{label} is a damaged gzip file ({error}); get it again") from error
+        message = f"{label} is a damaged gzip file ({error}); get it again"
+        raise UnusableFileError(message, "damaged") from error
     except OSError as error:
         message = f"cannot read {label}: {error.strerror}"
         raise UnusableFileError(message, "unreadable") from error

@@ -72,7 +72,7 @@ class Model:
         """
         made_by = "fastrnn.train or fastrnn.load_checkpoint"
         checkpoint = checks.instance("checkpoint", checkpoint, Checkpoint, made_by)
-        model = checkpoint.last if last else checkpoint.best
+        model = checkpoint.last if checks.instance("last", last, bool) else checkpoint.best
         return cls(checkpoint.config, Vocabulary(checkpoint.vocabulary), model.parameters)
 
     def __repr__(self) -> str:

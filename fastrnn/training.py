@@ -256,13 +256,15 @@ def train(
         If the text is too short, the checkpoint cannot be written, or the loss is not finite any
         more; in the last case the checkpoint holds the training as it was shortly before.
     KeyboardInterrupt, SystemExit
-        After SIGINT, or SIGTERM and SIGHUP, with the checkpoint written if there was an update.
+        After SIGINT of a training with a path, or SIGTERM and SIGHUP, with the checkpoint written
+        if there was an update.
     """
     corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
     config = Config() if config is None else checks.instance("config", config, Config)
     epochs = None if epochs is None else checks.whole("epochs", epochs)
     updates = None if updates is None else checks.whole("updates", updates)
     path = None if path is None else checks.path("path", path)
+    overwrite = checks.instance("overwrite", overwrite, bool)
     checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
     sample_every = checks.whole("sample_every", sample_every)
     sample_length = checks.whole("sample_length", sample_length)

@@ -84,8 +84,13 @@ V, central difference: 2.5e-09 is over the bound 2.0e-09"""
 
 
 def test_verdict() -> None:
-    good, bad = (Check(5, "b", METHODS[0], error, 1e-9) for error in (1e-9, float("nan")))
+    good = Check(5, "b", METHODS[0], 1e-9, 1e-9)
+    rough, wrong = (Check(5, "b", METHODS[i], 2e-9, 1e-9) for i in (0, 1))
     assert verdict([good] * 30) == "The gradient is right: all 30 figures are within their bound."
-    assert verdict([good, bad, good]) == (
-        "The gradient is NOT right: 1 of 3 figures are over their bound."
+    assert verdict([good, rough, good]) == (
+        "The gradient is right by the complex step. 1 of 3 figures are over their bound: central "
+        "differences, whose own error depends on the text and the seed."
+    )
+    assert verdict([good, rough, wrong]) == (
+        "The gradient is NOT right: 2 of 3 figures are over their bound."
     )

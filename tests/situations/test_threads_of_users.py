@@ -193,3 +193,35 @@ def test_a_long_sample_asks_often_enough() -> None:
     counted: list[int] = []
     small.sample(640, lambda: bool(counted.append(1)))
     assert len(counted) == 10
+
+
+def test_another_thread_does_not_keep_signals_from_output_that_blocks(tmp_path: Path) -> None:
+    """Its own output has nothing to do with that of the main thread, which waits for a reader."""
+    program = (
+        "import threading, time, fastrnn\n"
+        "from fastrnn.console import ERR\n"
+        "def write():\n"
+        "    while True:\n"
+        "        ERR.write('')\n"
+        "        time.sleep(0.005)\n"
+        "threading.Thread(target=write, daemon=True).start()\n"
+        "corpus = fastrnn.corpus_from_text('to be or not to be ' * 99)\n"
+        "config = fastrnn.Config(hidden=5)\n"
+        "options = {'sample_every': 1, 'sample_length': 5000, 'path': 'a.h5'}\n"
+        "fastrnn.train(corpus, config, observers=[fastrnn.Progress()], **options)\n"
+    )
+    training = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert training.stdout is not None and training.stdout.read(5)
+    time.sleep(1)  # the pipe is full by now
+    training.terminate()
+    try:
+        assert training.wait(30) in (143, -15)
+    finally:
+        training.kill()
+        training.stdout.close()
+    assert (tmp_path / "a.h5").exists()
