@@ -23,7 +23,7 @@ from fastrnn import checks, encoded
 from fastrnn.checks import shortened, shown_value
 from fastrnn.errors import FastrnnError
 from fastrnn.files import shown
-from fastrnn.sources import BYTES, IN_MEMORY, LeftOut, Progress, Text, normalised
+from fastrnn.sources import BYTES, IN_MEMORY, LeftOut, Progress, Text, joined, normalised
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Corpus:
         In which it was read, if no byte-order mark told another; "bytes" if every character stands
         for a byte.
     files
-        How many files it was read from.
+        How many files and other sources it was read from.
     left_out
-        Files of folders that are not part of it, by reason.
+        What folders have that is not part of it, by reason.
     """
 
     name: str
@@ -189,9 +189,9 @@ def read_corpus(
         of which every text file is read, in sorted order; ``"-"`` for standard input; or the name
         of a corpus to download, ``"shakespeare"``. A file of such a name is given as
         ``"./shakespeare"`` or as a `pathlib.Path`. No source at all: the language reference in
-        Python's own documentation, which differs between Python versions. Of folders, files that
-        are hidden, empty, binary, unreadable or written by fastrnn are left out; the corpus tells
-        which.
+        Python's own documentation, which differs between Python versions. Of folders, what
+        is hidden, empty, binary, unreadable, behind a link to a folder or written by fastrnn is
+        left out; the corpus tells which.
     encoding
         Of files and standard input without a byte-order mark: the name of a Python text codec. Or
         ``"bytes"``: each byte is a character, U+0000 to U+00FF, and nothing is removed or changed.
@@ -220,7 +220,7 @@ def read_corpus(
     sources = checks.sources(sources)
     with ExitStack() as stack:
         text = Text(sources, encoding, stack, progress)
-        about = encoding, text.files, tuple(text.left_out)
+        about = encoding, text.files, text.left_out
         large = text.size > IN_MEMORY
         found = encoded.load(text.key) if large else None
         if found is None:
@@ -259,7 +259,7 @@ def corpus_from_text(text: str, name: str = "text") -> Corpus:
     FastrnnError
         If it is empty, or has lone surrogates, which are no characters.
     """
-    name = checks.text("name", name)
+    name = joined([checks.text("name", name)], 1)
     text = normalised(checks.text("text", text).removeprefix("\ufeff"))
     if not text:
         raise FastrnnError("the text is empty; give one with at least one character")

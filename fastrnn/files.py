@@ -11,7 +11,7 @@ from fastrnn.checks import shortened
 from fastrnn.errors import FastrnnError
 
 PICTURES = (".png", ".svg", ".pdf")
-LOG_START = b'{"event": "start", '
+LOG_START = b'{"event": "start", "updates": '  # no log of another program starts so
 LONGEST_SHOWN = 500  # characters of a path in a message
 
 # What replacing a file can meet where writing in place works.

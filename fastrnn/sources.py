@@ -13,22 +13,22 @@ import gzip
 import hashlib
 import io
 import os
+import select
 import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from fastrnn import encoded, sealed
 from fastrnn.cache import cache_folder, cannot_keep
 from fastrnn.errors import FastrnnError
-from fastrnn.files import LOG_START, AnyPath
+from fastrnn.files import LOG_START, AnyPath, shown
 
 NAMED_CORPORA = {
     "shakespeare": (
@@ -53,18 +53,8 @@ MARKS = {
 }
 """Byte-order marks, and the encoding that each tells."""
 
-NULS = {
-    (1, 3): "utf-16-le",
-    (0, 2): "utf-16-be",
-    (1, 2, 3): "utf-32-le",
-    (0, 1, 2): "utf-32-be",
-}
-"""Which bytes of every four are NUL in a text of Latin letters, by encoding."""
-
 OURS = (sealed.MAGIC, encoded.MAGIC, LOG_START)
 """How files start that fastrnn writes: checkpoints, encoded texts, logs."""
-
-START = max(map(len, (*MARKS, *OURS)))  # bytes that tell both
 
 GZIP = b"\x1f\x8b"
 
@@ -86,25 +76,25 @@ class UnusableFileError(FastrnnError):
         self.reason = reason
 
 
-@dataclass
+@dataclass(frozen=True)
 class LeftOut:
-    """Files of folders that were left out of a text, all for the same reason.
+    """What was left out of folders, all for the same reason.
 
     Attributes
     ----------
     reason : str
-        empty, binary, damaged, unreadable, or written by fastrnn.
+        Such as "empty", "binary", "damaged", "hidden", or "written by fastrnn".
     count : int
-    names : list of str
+    names : tuple of str
         The first of their paths.
     """
 
     reason: str
     count: int = 0
-    names: list[str] = field(default_factory=list)
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.count:,} {self.reason} ({_joined(self.names, self.count)})"
+        return f"{self.count:,} {self.reason} ({joined(self.names, self.count)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +129,8 @@ class Text:
         Bytes.
     files : int
         How many files or other sources there are.
-    left_out : list of LeftOut
-        Files of folders that are not part of it.
+    left_out : tuple of LeftOut
+        What folders have that is not part of it.
     key : bytes
         SHA-256 that stands for the text: of all that it is made from, the bytes and encodings.
     """
@@ -157,16 +147,14 @@ class Text:
         self._parts: list[Part] = []
         self._decoded = 0
         self.size = 0
-        self.left_out: list[LeftOut] = []
+        self._left_out: dict[str, LeftOut] = {}  # by reason
         if sources:
             names = [self._add_source(source, encoding) for source in sources]
         else:
             names = [DEFAULT_NAME]
             text = _default_text().encode()
             self._add(DEFAULT_NAME, _utf8_or_bytes(encoding), partial(io.BytesIO, text))
-        # A path may hold bytes that are no text; the name goes into checkpoints and must be.
-        name = _joined(names, len(names))
-        self.name = name.encode("utf-8", "backslashreplace").decode()
+        self.name = joined(names, len(names))
         key = hashlib.sha256()
         for part in self._parts:
             key.update(part.encoding.encode() + b"\0" + part.digest)
@@ -175,6 +163,10 @@ class Text:
     @property
     def files(self) -> int:
         return len(self._parts)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return tuple(self._left_out.values())
 
     def pieces(self) -> Iterator[str]:
         """The text piece by piece, without byte-order marks, and with line ends of one newline.
@@ -207,39 +199,50 @@ class Text:
         # Never by way of Path, which turns "" into the current folder and "./-" into "-".
         path = os.fsdecode(source)
         if source == "-":
-            if sys.stdin is None:
-                raise FastrnnError("cannot read standard input: it is closed")
-            path = label = "standard input"
-            self._add(label, encoding, self._spool(sys.stdin.buffer, label, encoding))
-        elif source in NAMED_CORPORA:
+            label = "standard input"
+            self._add(label, encoding, self._spool(_standard_input(), label, encoding))
+            return label
+        if source in NAMED_CORPORA:
             label = f"the corpus {path!r}"
             self._add(label, _utf8_or_bytes(encoding), partial(_open, _download(path)))
-        elif os.path.isdir(path):
+            return path
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError as error:
+            names = ", ".join(NAMED_CORPORA)
+            raise FastrnnError(
+                f"there is no file or folder {path!r}; give a path, - for standard input, or a "
+                f"name: {names}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise _cannot_read(repr(path), error) from error
+        if stat.S_ISDIR(mode):
             self._add_folder(path, encoding)
+        elif stat.S_ISREG(mode):
+            self._add(repr(path), encoding, partial(_open, path))
         else:
             with _open(path) as file:
-                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                again = partial(_open, path) if regular else self._spool(file, repr(path), encoding)
+                again = self._spool(file, repr(path), encoding)
             self._add(repr(path), encoding, again)
         return path
 
     def _add_folder(self, folder: str, encoding: str) -> None:
         before = len(self._parts)
-        left_out: dict[str, LeftOut] = {}
-        for path in _files(folder):
+        for path, reason in _files(folder):
             try:
-                self._add(repr(path), encoding, partial(_open, path))
+                if reason is None:
+                    self._add(repr(path), encoding, partial(_open, path))
             except UnusableFileError as error:
-                same = left_out.setdefault(error.reason, LeftOut(error.reason))
-                same.count += 1
-                if same.count <= NAMED:
-                    same.names.append(path)
+                reason = error.reason
+            if reason is not None:
+                same = self._left_out.get(reason, LeftOut(reason))
+                names = (*same.names, path)[:NAMED]
+                self._left_out[reason] = LeftOut(reason, same.count + 1, names)
         if len(self._parts) == before:
+            left_out = ", ".join(map(str, self.left_out)) or "nothing"
             raise FastrnnError(
-                f"the folder {folder!r} has no text file (empty, hidden and binary files do not "
-                "count, nor do those that fastrnn writes)"
+                f"the folder {folder!r} has no text file; left out so far: {left_out}"
             )
-        self.left_out += left_out.values()
 
     def _add(self, label: str, encoding: str, open: Opener) -> None:
         digest, size = hashlib.sha256(), 0
@@ -270,8 +273,7 @@ class Text:
                 size += len(piece)
                 self._progress(self.size + size, None)
 
-        # What is there, and no more: after the end of what a terminal sends, one would wait again.
-        pieces = iter(lambda: _read(file.read1, label, PIECE), b"")
+        pieces = iter(lambda: _read(partial(_read_available, file), label, PIECE), b"")
         encoding, pieces = _encoding_of(pieces, encoding)
         for _ in _decode(label, encoding, _checked(label, encoding, kept(pieces))):
             pass  # what is no text is refused at its first bad byte, not when all has been read
@@ -292,8 +294,12 @@ def normalised(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _joined(names: Sequence[str], count: int) -> str:
-    """The names of `count` things, of which at least the first are given, as far as they fit."""
+def joined(names: Sequence[str], count: int) -> str:
+    """The names of `count` things, of which at least the first are given, as far as they fit.
+
+    They stay short and one line, and can be printed and encoded: checkpoints keep them.
+    """
+    names = [shown(name) for name in names]
     short = [name if len(name) <= LONGEST_NAME else f"{name[:90]}…{name[-90:]}" for name in names]
     together = ", ".join(short)
     if count == len(names) and (count <= NAMED or len(together) <= LONGEST_NAME):
@@ -311,17 +317,8 @@ def _open(path: str) -> Any:
     """A file that may be read; what it holds compressed, decompressed."""
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed by the caller)
-    except FileNotFoundError as error:
-        names = ", ".join(NAMED_CORPORA)
-        raise FastrnnError(
-            f"there is no file or folder {path!r}; give a path, - for standard input, or a "
-            f"name: {names}"
-        ) from error
     except OSError as error:
-        message = f"cannot read {path!r}: {error.strerror}"
-        raise UnusableFileError(message, "unreadable") from error
-    except ValueError as error:  # a path with a NUL
-        raise FastrnnError(f"cannot read {path!r}: {error}") from error
+        raise _cannot_read(repr(path), error) from error
     regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     if regular and path.endswith(".gz") and file.peek(len(GZIP)).startswith(GZIP):
         file.close()
@@ -334,6 +331,33 @@ def _close(spool: IO[bytes]) -> None:
         spool.close()
 
 
+def _standard_input() -> IO[bytes]:
+    stream = getattr(sys.stdin, "buffer", None)  # a notebook's has none
+    if stream is None or stream.closed:
+        raise FastrnnError(
+            "cannot read standard input: it is closed, or has no bytes; give a text file"
+        )
+    return stream
+
+
+def _read_available(file: Any, size: int) -> bytes:
+    """What is there, and no more: behind the end of what a terminal sends, one would wait again."""
+    piece = file.read1(size)
+    if not piece and _never_waits(file):
+        # Nothing yet, or the end: which of them shows when there is something to be read.
+        select.select([file], [], [])
+        piece = file.read1(size)
+    return piece
+
+
+def _never_waits(file: Any) -> bool:
+    """Whether reading a file gives nothing where others wait: somebody else has set it so."""
+    try:
+        return os.name == "posix" and not os.get_blocking(file.fileno())
+    except OSError:  # no file of the system's
+        return False
+
+
 def _read(read: Callable[[int], bytes], label: str, size: int) -> bytes:
     try:
         return read(size)
@@ -341,41 +365,67 @@ def _read(read: Callable[[int], bytes], label: str, size: int) -> bytes:
         message = f"{label} is a damaged gzip file ({error}); get it again"
         raise UnusableFileError(message, "damaged") from error
     except OSError as error:
-        message = f"cannot read {label}: {error.strerror}"
-        raise UnusableFileError(message, "unreadable") from error
+        raise _cannot_read(label, error) from error
 
 
-def _files(folder: str) -> Iterator[str]:
-    """The paths of all files below a folder that are not hidden, sorted, one name at a time."""
+def _cannot_read(label: str, error: OSError | ValueError) -> UnusableFileError:
+    reason = getattr(error, "strerror", None) or error
+    kind = "gone" if isinstance(error, FileNotFoundError) else "unreadable"
+    return UnusableFileError(f"cannot read {label}: {reason}", kind)
+
+
+def _files(folder: str) -> Iterator[tuple[str, str | None]]:
+    """The paths below a folder, sorted, one name at a time; and why it is no file to read, if so.
+
+    Raises
+    ------
+    UnusableFileError
+        If the folder itself cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise FastrnnError(f"cannot read {folder!r}: {error.strerror}") from error
-    for entry in sorted(visible, key=lambda entry: entry.name):
-        path = Path(entry.path)
+        raise _cannot_read(repr(folder), error) from error
+    for entry in found:
+        path = entry.path
         try:
-            below, regular = entry.is_dir(follow_symlinks=False), path.is_file()
+            mode = entry.stat().st_mode
         except OSError as error:
-            raise FastrnnError(f"cannot read {str(path)!r}: {error.strerror}") from error
-        if below:
-            yield from _files(str(path))
-        elif regular:  # else a broken link, a socket or a pipe, which might never end
-            yield str(path)
+            mode, reason = 0, _cannot_read(repr(path), error).reason
+        if entry.name.startswith("."):
+            yield path, "hidden"
+        elif stat.S_ISREG(mode):
+            yield path, None
+        elif not mode:
+            yield path, reason
+        elif not stat.S_ISDIR(mode):
+            yield path, "special"  # a pipe, for one, might never end
+        elif entry.is_symlink():
+            yield path, "behind a link"  # which may lead to where it is
+        else:
+            try:
+                yield from _files(path)
+            except UnusableFileError as error:
+                yield path, error.reason
 
 
 def _encoding_of(pieces: Iterator[bytes], encoding: str) -> tuple[str, Iterator[bytes]]:
-    """The encoding of a text, which its byte-order mark knows best; and the same pieces again."""
-    if encoding == BYTES:
-        return encoding, pieces
+    """The encoding of a text, which its byte-order mark knows best; and the same pieces again.
+
+    The first is longer than the mark, or what else a file is known by, that it starts with. What
+    can no longer become any of these is not kept waiting for more.
+    """
     start = b""
     for piece in pieces:
         start += piece
-        if len(start) > START:
+        if not any(known.startswith(start) for known in (*MARKS, *OURS)):
             break
-    told = (name for mark, name in MARKS.items() if start.startswith(mark))
-    encoding = next(told, codecs.lookup(encoding).name)
-    return encoding, chain([] if start in (b"", *MARKS) else [start], pieces)
+    if encoding != BYTES:
+        told = (name for mark, name in MARKS.items() if start.startswith(mark))
+        encoding = next(told, encoding)
+    only_mark = encoding != BYTES and start in MARKS
+    return encoding, chain([] if only_mark or not start else [start], pieces)
 
 
 def _checked(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -387,19 +437,20 @@ def _checked(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[byt
         If they are empty, binary, or a file of ours.
     """
     size = 0
-    wide = encoding.startswith(("utf-16", "utf-32"))
+    any_byte = encoding == BYTES or encoding.startswith(("utf-16", "utf-32"))
     for piece in pieces:
-        if size == 0 and encoding != BYTES and piece.startswith(OURS):
+        if size == 0 and piece.startswith(OURS):
             raise UnusableFileError(
                 f"{label} is a file that fastrnn wrote, not a text; give a text file",
                 "written by fastrnn",
             )
-        if not wide and encoding != BYTES and (nul := piece.find(0)) >= 0:
+        if not any_byte and (nul := piece.find(0)) >= 0:
+            wide = _unmarked(piece) if size == 0 else None
+            advice = f", with --encoding {wide} if it is one in that encoding" if wide else ""
             raise UnusableFileError(
                 f"{label} is a binary file: its byte {size + nul}, counted from 0, is NUL; "
-                f"give a text file{_advice(piece) if size == 0 else ''}, or --encoding bytes to "
-                "take each byte for a character",
-                "binary",
+                f"give a text file{advice}, or --encoding bytes to take each byte for a character",
+                f"probably {wide}" if wide else "binary",
             )
         yield piece
         size += len(piece)
@@ -407,11 +458,20 @@ def _checked(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[byt
         raise _empty(label)
 
 
-def _advice(start: bytes) -> str:
-    """What a text that starts so may be encoded in, if NUL is where its characters have it."""
-    places = {place % 4 for place in range(min(len(start), 64)) if start[place] == 0}
-    name = NULS.get(tuple(sorted(places)))
-    return f", with --encoding {name} if it is one in that encoding" if name else ""
+def _unmarked(start: bytes) -> str | None:
+    """The encoding of a text with NULs and no byte-order mark, as far as its start shows it."""
+    start = start[:64]
+    nuls = {place % 4 for place, byte in enumerate(start) if byte == 0}
+    # Few bytes are UTF-32, but nearly all are UTF-16 in either order: there Latin letters or
+    # spaces decide, at both places of a character in four bytes.
+    wide = {"utf-32-le": True, "utf-32-be": True}
+    wide |= {"utf-16-le": nuls == {1, 3}, "utf-16-be": nuls == {0, 2}}
+    for name in (name for name, possible in wide.items() if possible):
+        with suppress(UnicodeDecodeError):
+            text = codecs.getincrementaldecoder(name)().decode(start)
+            if text and all(letter.isprintable() or letter.isspace() for letter in text):
+                return name
+    return None
 
 
 def _empty(label: str) -> UnusableFileError:
@@ -433,10 +493,12 @@ def _decode(label: str, encoding: str, pieces: Iterator[bytes]) -> Iterator[str]
         except UnicodeDecodeError as error:
             # The decoder had kept bytes of earlier pieces, or skipped a byte-order mark.
             position = read - len(error.object) + error.start
+            mend = "name its encoding with --encoding"
+            if first.startswith(tuple(MARKS)):
+                mend = "its byte-order mark says that encoding: correct the file or its mark"
             raise FastrnnError(
                 f"{label} is not {encoding} text: its byte {position}, counted from 0, "
-                f"is 0x{error.object[error.start]:02x} ({error.reason}); name its encoding with "
-                "--encoding"
+                f"is 0x{error.object[error.start]:02x} ({error.reason}); {mend}"
             ) from error
         except UnicodeError as error:
             raise FastrnnError(f"{label} is not {encoding} text: {error}") from error

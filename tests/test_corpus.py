@@ -178,9 +178,12 @@ def test_unknown_encoding(write, encoding):
 )
 def test_bytes_that_are_no_text(write, raw, encoding, position, byte, reason):
     write("a.txt", raw)
+    mend = "name its encoding with --encoding"
+    if raw.startswith(tuple(sources.MARKS)):
+        mend = "its byte-order mark says that encoding: correct the file or its mark"
     assert message(read_corpus, ["a.txt"], encoding) == (
         f"'a.txt' is not {encoding} text: its byte {position}, counted from 0, is 0x{byte} "
-        f"({reason}); name its encoding with --encoding"
+        f"({reason}); {mend}"
     )
 
 
@@ -280,8 +283,13 @@ def test_folder_without_text(write):
     write("folder/.hidden", b"hidden")
     write("folder/sub/binary", b"\0")
     assert message(read_corpus, ["folder"]) == (
-        "the folder 'folder' has no text file (empty, hidden and binary files do not count, "
-        "nor do those that fastrnn writes)"
+        f"the folder 'folder' has no text file; left out so far: "
+        f"1 hidden ({Path('folder/.hidden')}), 1 empty ({Path('folder/empty')}), "
+        f"1 binary ({Path('folder/sub/binary')})"
+    )
+    os.mkdir("nothing")
+    assert message(read_corpus, ["nothing"]) == (
+        "the folder 'nothing' has no text file; left out so far: nothing"
     )
 
 
@@ -327,7 +335,25 @@ def test_unreadable_folder(write, monkeypatch):
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
 def test_the_name_of_a_corpus_is_unicode(write):
     corpus = read_corpus([write(os.fsdecode(b"caf\xe9"), b"text")])
-    assert corpus.name == r"caf\udce9"
+    assert corpus.name == r"'caf\udce9'"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names have no such characters there")
+def test_the_name_of_a_corpus_is_a_line_that_drives_no_terminal(write):
+    corpus = read_corpus([write("a\nb\x1b[31m", b"text")])
+    assert corpus.name == r"'a\nb\x1b[31m'"
+    write("folder/a.txt", b"text")
+    write("folder/\x1b", b"")
+    assert str(*read_corpus("folder").left_out) == r"1 empty ('folder/\x1b')"
+
+
+NONE = "it is closed, or has no bytes; give a text file"
+
+
+def closed():
+    stream = io.TextIOWrapper(io.BytesIO(b"text"))
+    stream.close()
+    return stream
 
 
 def stdin_of(raw):
@@ -344,7 +370,9 @@ def test_standard_input(write, monkeypatch):
 @pytest.mark.parametrize(
     ("stdin", "expected"),
     [
-        (None, "cannot read standard input: it is closed"),
+        (None, f"cannot read standard input: {NONE}"),
+        (io.StringIO("text"), f"cannot read standard input: {NONE}"),
+        (closed(), f"cannot read standard input: {NONE}"),
         (stdin_of(b""), "standard input is empty; give a text"),
         (
             stdin_of(b"a\xff"),

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import sys
 import threading
 from contextlib import ExitStack
@@ -61,8 +62,13 @@ def compare(raw, encoding, piece):
     found, expected = in_pieces(raw, encoding, piece), whole(raw, encoding)
     if found != expected:
         assert found.startswith("standard input is ")
-        # Of a lone surrogate and a wrong byte behind it, each finds another one first.
-        assert expected in found or (encoding == "utf-7" and expected.startswith("its byte"))
+        # Of a lone surrogate and a wrong byte behind it, each finds another one first; also of a
+        # NUL and what is wrong before it.
+        before_nul = "is a binary file" in expected and int(
+            re.search(r"(?:byte|position) (\d+)", found)[1]
+        ) < raw.index(0)
+        surrogate = encoding == "utf-7" and expected.startswith("its byte")
+        assert expected in found or before_nul or surrogate
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(CHARACTERS), st.integers(4, 9), st.data())
@@ -79,6 +85,9 @@ def test_where_the_pieces_end_makes_no_difference(encoding, characters, piece, d
 @example(b"abc\xef\xbb\xbfabcd", "utf-8", 4)
 @example(b"\xef\xbb\xbfabcdefg\xff", "utf-8-sig", 4)
 @example(b"abcdefg\0\0", "utf-8", 4)
+@example(b"\x01\x01\x01\xf5\0", "utf-8", 4)
+@example(b"\xff\xfe\0\0a", "utf-32", 4)
+@example(b"\xef\xbb\xbf", "utf-8", 4)
 @example(b"a\0b\0c\0d\0", "utf-16", 4)  # without a byte-order mark
 def test_any_bytes(raw, encoding, piece):
     compare(raw, encoding, piece)
@@ -130,6 +139,73 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
             )
 
 
+def test_a_file_that_vanishes(tmp_path):
+    (tmp_path / "text").write_bytes(b"text")
+    with ExitStack() as stack:
+        text = Text([tmp_path / "text"], "utf-8", stack)
+        (tmp_path / "text").unlink()
+        with pytest.raises(FastrnnError, match=r"^cannot read .*text': No such file or directory$"):
+            list(text.pieces())
+
+
+def test_a_file_of_a_folder_that_vanishes_is_left_out(monkeypatch, tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"text")
+
+    def vanish(path):
+        if path.endswith("b"):
+            (tmp_path / "b").unlink(missing_ok=True)
+        return unpatched(path)
+
+    unpatched = sources._open
+    monkeypatch.setattr(sources, "_open", vanish)
+    corpus = read_corpus(tmp_path)
+    assert (corpus.length, str(*corpus.left_out)) == (4, f"1 gone ({tmp_path / 'b'})")
+
+
+def test_left_out_files_are_counted_over_all_folders(tmp_path):
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a").write_bytes(b"text")
+        (tmp_path / str(number) / "b").touch()
+    (left_out,) = read_corpus([tmp_path / str(number) for number in range(5)]).left_out
+    first, second = tmp_path / "0" / "b", tmp_path / "1" / "b"
+    assert str(left_out) == f"5 empty ({first}, {second} and 3 more)"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "bytes"])
+def test_what_fastrnn_wrote_is_no_text_in_any_encoding(tmp_path, encoding):
+    (tmp_path / "text").write_bytes(b"text")
+    (tmp_path / "best.h5").write_bytes(sources.OURS[0] + b"more")
+    theirs = b'{"event": "start", "user": "Ada"}\n'  # a log, but not ours
+    (tmp_path / "log").write_bytes(theirs)
+    corpus = read_corpus(tmp_path, encoding)
+    assert (corpus.files, corpus.length) == (2, 4 + len(theirs))
+    assert [one.reason for one in corpus.left_out] == ["written by fastrnn"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        *((text.encode(name), name)
+          for text in ("Some text.", "Привет, мир и все", "漢字 a 漢字 b")
+          for name in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")),
+        ("漢字".encode("utf-32-le"), "utf-32-le"),
+        ("𐎀𐎁".encode("utf-32-be"), "utf-32-be"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None),
+        (b"one\0NUL", None),
+        (bytes(64), None),
+        (b"\0", None),
+    ],
+)  # fmt: skip
+def test_wide_characters_are_known_by_their_nuls(tmp_path, raw, expected):
+    assert sources._unmarked(raw) == expected
+    (tmp_path / "a").write_bytes(b"text")
+    (tmp_path / "b").write_bytes(raw)
+    (left_out,) = read_corpus(tmp_path).left_out
+    assert left_out.reason == (f"probably {expected}" if expected else "binary")
+
+
 def test_progress(monkeypatch, tmp_path):
     monkeypatch.setattr(sources, "PIECE", 4)
     (tmp_path / "a").write_bytes(b"012345")
@@ -137,4 +213,4 @@ def test_progress(monkeypatch, tmp_path):
     calls = []
     read_corpus([tmp_path / "a", tmp_path / "b"], progress=lambda *call: calls.append(call))
     shares = [(2, 8), (3, 8), (4, 8), (6, 8), (7, 8), (8, 8)]
-    assert calls == [(6, None), (8, None), *shares]  # the first piece is to hold a mark
+    assert calls == [(4, None), (6, None), (8, None), *shares]

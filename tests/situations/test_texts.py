@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import pty
 import subprocess
 import sys
 import threading
@@ -94,6 +93,9 @@ def test_from_text() -> None:
         fastrnn.corpus_from_text("")
     with pytest.raises(FastrnnError, match=r"lone surrogate '\\ud800' at position 1"):
         fastrnn.corpus_from_text("a\ud800")
+    with pytest.raises(FastrnnError, match=r"text is .* must be a str"):
+        fastrnn.corpus_from_text(b"bytes")
+    assert len(fastrnn.corpus_from_text("a", name="long" * 50_000).name) < 1000
 
 
 def test_thousands_of_files_by_name(folder: Path) -> None:
@@ -107,12 +109,12 @@ def test_thousands_of_files_by_name(folder: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("bad", [b"\0", b"\xff"])
+@pytest.mark.parametrize("bad", [TEXT.encode() + b"\0", TEXT.encode() + b"\xff", b"ab\0"])
 def test_pipe_is_refused_at_its_first_bad_byte(folder: Path, bad: bytes) -> None:
     training = subprocess.Popen(
         [COMMAND, "train", "-"], cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    training.stdin.write(TEXT.encode() + bad)
+    training.stdin.write(bad)
     training.stdin.flush()
     assert training.wait(60) == 1  # although the pipe is still open
     assert b"standard input is " in training.stderr.read()
@@ -122,13 +124,30 @@ def test_pipe_is_refused_at_its_first_bad_byte(folder: Path, bad: bytes) -> None
 
 @posix
 def test_typed_text_ends_with_one_end_of_file(folder: Path) -> None:
-    master, slave = pty.openpty()
+    master, slave = os.openpty()
     program = "import fastrnn; print(fastrnn.read_corpus('-').length)"
     reader = subprocess.Popen([sys.executable, "-c", program], stdin=slave, stdout=subprocess.PIPE)
     os.close(slave)
     os.write(master, b"a line\nanother\n\x04")
     assert reader.communicate(timeout=60)[0] == b"15\n"
     os.close(master)
+
+
+@posix
+def test_standard_input_that_does_not_wait(folder: Path) -> None:
+    """Another program has set it so: nothing yet is not the end."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    program = "import fastrnn; print('ready', flush=True); print(fastrnn.read_corpus('-').length)"
+    reader = subprocess.Popen([sys.executable, "-c", program], stdin=read, stdout=subprocess.PIPE)
+    os.close(read)
+    assert reader.stdout.readline() == b"ready\n"
+    for piece in (b"one, ", b"two"):
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait(0.5)
+        os.write(write, piece)
+    os.close(write)
+    assert reader.communicate(timeout=60)[0] == b"8\n"
 
 
 @posix
@@ -145,5 +164,10 @@ def test_links_that_go_round(folder: Path) -> None:
     os.symlink("b", folder / "a")
     os.symlink("a", folder / "b")
     os.symlink(".", folder / "c")
+    os.mkfifo(folder / "pipe")
+    (folder / ".hidden").touch()
     (folder / "text").write_text(TEXT)
-    assert text_of(read_corpus(folder)) == TEXT
+    corpus = read_corpus(folder)
+    assert text_of(corpus) == TEXT
+    reasons = {one.reason: one.count for one in corpus.left_out}
+    assert reasons == {"hidden": 1, "unreadable": 2, "behind a link": 1, "special": 1}
