@@ -19,13 +19,13 @@ import numba
 import numpy as np
 
 from fastrnn._version import __version__
-from fastrnn.bench import Shape
 from fastrnn.config import Config
-from fastrnn.files import write
 from fastrnn.kernels.entries import Record
-from fastrnn.measurement import describe_machine
-from fastrnn.model import initial_parameters
+from fastrnn.measure.bench import Shape
+from fastrnn.measure.measurement import describe_machine
 from fastrnn.network import Network
+from fastrnn.parameters import initial_parameters
+from fastrnn.storage.files import write
 
 RESULTS = Path(__file__).parent / "results"
 CHARACTERS = 200_000  # of text at most; no timing goes through more

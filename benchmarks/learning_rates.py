@@ -27,11 +27,11 @@ import numpy as np
 
 from common import RESULTS, log, origin, save
 from fastrnn.config import EPOCHS, Config
-from fastrnn.corpus import Corpus, read_corpus
 from fastrnn.errors import FastrnnError
-from fastrnn.model import Parameters
 from fastrnn.network import Network
-from fastrnn.training import train
+from fastrnn.parameters import Parameters
+from fastrnn.text.corpus import Corpus, read_corpus
+from fastrnn.training.loop import train
 
 BATCHES = (1, 8, 32, 128)
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)

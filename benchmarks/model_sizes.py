@@ -19,7 +19,7 @@ from typing import Any
 
 from common import RESULTS, log, origin, save
 from fastrnn.config import EPOCHS, Config
-from fastrnn.corpus import Corpus, read_corpus
+from fastrnn.text.corpus import Corpus, read_corpus
 from learning_rates import JUDGED, run
 
 TEXTS = (  # sources as for fastrnn train, and how many of the characters

@@ -33,8 +33,8 @@ import numpy as np
 
 import common
 from common import log
-from fastrnn.bench import MARK, ONE_THREAD, PREFIXES, Shape, count_threads, digits
-from fastrnn.measurement import TOLERANCE, describe_machine
+from fastrnn.measure.bench import MARK, ONE_THREAD, PREFIXES, Shape, count_threads, digits
+from fastrnn.measure.measurement import TOLERANCE, describe_machine
 from methods import METHODS, LeftOut, Task, expected
 
 BATCHED = [Shape(m, 80, 50, B) for m, B in product((100, 256, 512, 1024), (8, 32, 128))]

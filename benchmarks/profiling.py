@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from common import RESULTS, Steps, Timed, interleaved, log, origin, save
-from fastrnn.bench import Shape, digits
 from fastrnn.kernels import benchmark
 from fastrnn.kernels.benchmark import PARTS
+from fastrnn.measure.bench import Shape, digits
 
 CASES = [
     (Shape(100, 80, 25, 1), "float32"),
@@ -47,7 +47,7 @@ ONCE = ("AdaGrad", "AdaGrad and packing")  # in an update, not for every group o
 
 
 def flops(shape: Shape, phase: str) -> int:
-    """Operations of a phase, counted as in fastrnn.bench."""
+    """Operations of a phase, counted as in fastrnn.measure.bench."""
     m, K, T, B = shape
     counts = {
         "forward recurrence": T * m * m,

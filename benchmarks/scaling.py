@@ -42,16 +42,16 @@ from typing import Any
 import numpy as np
 
 from common import RESULTS, Steps, Timed, interleaved, load, log, origin, save
-from fastrnn import bench
-from fastrnn.bench import MARK, Shape, count_threads, digits
 from fastrnn.config import Config
-from fastrnn.corpus import read_corpus
 from fastrnn.kernels import benchmark
 from fastrnn.kernels.compile import kernel_folder
+from fastrnn.measure import bench
+from fastrnn.measure.bench import MARK, Shape, count_threads, digits
 from fastrnn.memory import aligned_zeros
-from fastrnn.plots import BLUE, GREY, RED, write_picture
+from fastrnn.report.plots import BLUE, GREY, RED, write_picture
+from fastrnn.text.corpus import read_corpus
 from fastrnn.threads import Workers, available_cores
-from fastrnn.training import Trainer
+from fastrnn.training.trainer import Trainer
 from methods import peak_memory
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -18,11 +18,11 @@ import click
 import numpy as np
 
 from fastrnn import reference
-from fastrnn.corpus import Corpus, read_corpus
 from fastrnn.kernels.entries import SMOOTHING
-from fastrnn.model import Config, initial_parameters
-from fastrnn.streams import Streams
-from fastrnn.training import train
+from fastrnn.parameters import Config, initial_parameters
+from fastrnn.text.corpus import Corpus, read_corpus
+from fastrnn.text.streams import Streams
+from fastrnn.training.loop import train
 
 
 def kernels(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:

@@ -13,7 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from fastrnn import bench
+from fastrnn.measure import bench
 
 RESULTS = Path(__file__).parent / "results" / "speed"
 

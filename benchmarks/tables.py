@@ -17,7 +17,7 @@ from statistics import median
 
 import profiling
 from common import describe_origin
-from fastrnn.bench import (
+from fastrnn.measure.bench import (
     PHASES,
     Result,
     Row,

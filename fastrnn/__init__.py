@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 from fastrnn._version import __version__
 
 if TYPE_CHECKING:
-    from fastrnn.checkpoint import Checkpoint
-    from fastrnn.checkpoint import load as load_checkpoint
     from fastrnn.config import Config
-    from fastrnn.corpus import Corpus, Vocabulary, corpus_from_text, read_corpus
     from fastrnn.errors import FastrnnError
     from fastrnn.gradcheck import check_gradients
-    from fastrnn.observers import Observer
-    from fastrnn.plots import plot_loss
-    from fastrnn.progress import JsonLog, Progress
-    from fastrnn.synthesis import Model, load
-    from fastrnn.training import train
+    from fastrnn.model import Model, load
+    from fastrnn.report.plots import plot_loss
+    from fastrnn.storage.checkpoint import Checkpoint
+    from fastrnn.storage.checkpoint import load as load_checkpoint
+    from fastrnn.text.corpus import Corpus, corpus_from_text, read_corpus
+    from fastrnn.text.vocabulary import Vocabulary
+    from fastrnn.training.loop import train
+    from fastrnn.training.observers import Observer
+    from fastrnn.training.progress import JsonLog, Progress
 
 __all__ = [
     "Checkpoint",
@@ -50,29 +51,29 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checkpoint": "checkpoint.Checkpoint",
+    "Checkpoint": "storage.checkpoint.Checkpoint",
     "Config": "config.Config",
-    "Corpus": "corpus.Corpus",
+    "Corpus": "text.corpus.Corpus",
     "FastrnnError": "errors.FastrnnError",
-    "JsonLog": "progress.JsonLog",
-    "Model": "synthesis.Model",
-    "Observer": "observers.Observer",
-    "Progress": "progress.Progress",
-    "Vocabulary": "corpus.Vocabulary",
+    "JsonLog": "training.progress.JsonLog",
+    "Model": "model.Model",
+    "Observer": "training.observers.Observer",
+    "Progress": "training.progress.Progress",
+    "Vocabulary": "text.vocabulary.Vocabulary",
     "check_gradients": "gradcheck.check_gradients",
-    "corpus_from_text": "corpus.corpus_from_text",
-    "load": "synthesis.load",
-    "load_checkpoint": "checkpoint.load",
-    "plot_loss": "plots.plot_loss",
-    "read_corpus": "corpus.read_corpus",
-    "train": "training.train",
+    "corpus_from_text": "text.corpus.corpus_from_text",
+    "load": "model.load",
+    "load_checkpoint": "storage.checkpoint.load",
+    "plot_loss": "report.plots.plot_loss",
+    "read_corpus": "text.corpus.read_corpus",
+    "train": "training.loop.train",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
-    module, attribute = _HOMES[name].split(".")
+    module, _, attribute = _HOMES[name].rpartition(".")
     value = getattr(import_module(f"fastrnn.{module}"), attribute)
     globals()[name] = value
     return value

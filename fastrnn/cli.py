@@ -21,7 +21,7 @@ from fastrnn.checks import real
 from fastrnn.config import DTYPES, Config
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
-from fastrnn.signals import ending_at_once, interrupting_once, say_interrupted
+from fastrnn.training.signals import ending_at_once, interrupting_once, say_interrupted
 
 DEFAULT_CHECKPOINT = "best.h5"
 
@@ -190,11 +190,11 @@ def train(
     except FastrnnError as error:
         raise click.UsageError(f"--{error}") from error
 
-    from fastrnn import diagnosis
-    from fastrnn.corpus import read_corpus
-    from fastrnn.observers import Observer
-    from fastrnn.progress import JsonLog, Progress, Warnings, reading, report_files
-    from fastrnn.training import train
+    from fastrnn.text.corpus import read_corpus
+    from fastrnn.training import diagnosis
+    from fastrnn.training.loop import train
+    from fastrnn.training.observers import Observer
+    from fastrnn.training.progress import JsonLog, Progress, Warnings, reading, report_files
 
     texts = texts + sources
     if not texts and not quiet:
@@ -258,9 +258,9 @@ def train(
 def synth(
     checkpoint: str, length: int, seed: int | None, prime: str, temperature: float, last: bool
 ) -> None:
-    from fastrnn.checkpoint import load
-    from fastrnn.sources import normalised
-    from fastrnn.synthesis import Model
+    from fastrnn.model import Model
+    from fastrnn.storage.checkpoint import load
+    from fastrnn.text.sources import normalised
 
     trained = load(checkpoint)
     model = Model.from_checkpoint(trained, last=last)
@@ -289,8 +289,8 @@ def synth(
 @click.option("--json", "json_path", type=click.Path(), help="Write all measurements there.")
 @click.option("--plot", "plot_path", type=click.Path(), help="Draw the ratios: PNG, SVG or PDF.")
 def bench(json_path: str | None, plot_path: str | None) -> None:
-    from fastrnn import bench
-    from fastrnn.files import check_picture
+    from fastrnn.measure import bench
+    from fastrnn.storage.files import check_picture
 
     if json_path is not None:
         _check_output(json_path)
@@ -337,10 +337,10 @@ def gradcheck(
     from dataclasses import asdict
     from itertools import groupby
 
-    from fastrnn.corpus import read_corpus
-    from fastrnn.files import write
     from fastrnn.gradcheck import Check, check_gradients, format_table, verdict
-    from fastrnn.progress import reading
+    from fastrnn.storage.files import write
+    from fastrnn.text.corpus import read_corpus
+    from fastrnn.training.progress import reading
 
     texts = texts + sources
     if json_path is not None:
@@ -372,8 +372,8 @@ def gradcheck(
 @checkpoint_argument
 @click.option("--output", "-o", type=click.Path(), default="loss.png", help="PNG, SVG or PDF file.")
 def plot(checkpoint: str, output: str) -> None:
-    from fastrnn.checkpoint import load
-    from fastrnn.plots import plot_loss
+    from fastrnn.report.plots import plot_loss
+    from fastrnn.storage.checkpoint import load
 
     _check_output(output, keep=(checkpoint,))
     plot_loss(load(checkpoint), output)
@@ -391,7 +391,7 @@ def plot(checkpoint: str, output: str) -> None:
 )
 @checkpoint_argument
 def info(checkpoint: str) -> None:
-    from fastrnn.checkpoint import describe, load
+    from fastrnn.storage.checkpoint import describe, load
 
     OUT.say(describe(load(checkpoint)))
 
@@ -422,8 +422,8 @@ def warmup() -> None:
 
 def _check_output(path: str, keep: Sequence[str] = ()) -> None:
     """Find out before long work whether a file can be written, and that none is lost by it."""
-    from fastrnn.checkpoint import is_checkpoint
-    from fastrnn.files import shown
+    from fastrnn.storage.checkpoint import is_checkpoint
+    from fastrnn.storage.files import shown
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
@@ -443,7 +443,7 @@ def _check_output(path: str, keep: Sequence[str] = ()) -> None:
 
 
 def _say_what_was_written(*paths: str | None) -> None:
-    from fastrnn.files import shown
+    from fastrnn.storage.files import shown
 
     for path in paths:
         if path is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from fastrnn.signals import output_that_may_block
+from fastrnn.training.signals import output_that_may_block
 
 
 class Stream:

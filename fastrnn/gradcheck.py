@@ -18,10 +18,10 @@ import numpy as np
 
 from fastrnn import checks, reference
 from fastrnn.config import Config
-from fastrnn.corpus import Corpus
-from fastrnn.model import Parameters, initial_parameters
 from fastrnn.network import Network
-from fastrnn.streams import Streams
+from fastrnn.parameters import Parameters, initial_parameters
+from fastrnn.text.corpus import Corpus
+from fastrnn.text.streams import Streams
 from fastrnn.threads import Unshared
 
 STEP = 1e-4  # of the central differences
@@ -154,7 +154,7 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def largest_quotient(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest |a - b| / (|a| + |b|) of an element, with at least 1e-8 below the line."""
+    """Largest |a - b| / (|a| + |b|) of an element, with at least 1e-8 in the denominator."""
     return float((np.abs(a - b) / np.maximum(SMALLEST, np.abs(a) + np.abs(b))).max())
 
 

@@ -26,7 +26,7 @@ from fastrnn.kernels.simd import padded, row_length
 from fastrnn.kernels.team import SLOT, Team
 from fastrnn.kernels.tiles import register_lanes
 from fastrnn.memory import Array, allocate, total
-from fastrnn.model import Parameters, parameter_shapes
+from fastrnn.parameters import Parameters, parameter_shapes
 from fastrnn.threads import Workers
 
 # How many streams a thread takes at a time: so many that weights are read for many rows at once,
@@ -96,8 +96,8 @@ def states_arrays(config: Config, sizes: Sizes, group: int, threads: int) -> dic
         "loss": Array((group, padded(T, dtype)), dtype),
         "total": Array((group, padded(T, dtype)), dtype),
         "nats": Array((B,), np.dtype(np.float64)),
-        "occurring": Array((threads, K + 1), np.dtype(np.int64)),
-        "seen": Array((threads, K), np.dtype(np.bool_)),
+        "used_rows": Array((threads, K + 1), np.dtype(np.int64)),
+        "is_used": Array((threads, K), np.dtype(np.bool_)),
     }
 
 
@@ -154,8 +154,8 @@ def unpadded(config: Config, characters: int, weights: RNNWeights) -> Parameters
 class Weights:
     """The parameters of a model and their copies packed for products: all that writing reads.
 
-    Everything outside sees parameters in the shapes of `fastrnn.model`; inside, U is stored as its
-    transpose, and rows and columns are padded to whole vectors with zeros, which stay zero.
+    Everything outside sees parameters in the shapes of `fastrnn.parameters`; inside, U is stored as
+    its transpose, and rows and columns are padded to whole vectors with zeros, which stay zero.
 
     Any number of texts may be written at once, each by a `Writer`, while nobody changes them.
 
@@ -321,9 +321,9 @@ class Network(Weights):
         self.hidden = self._states.before[:, : config.hidden]
         self._trained = [{"parameters": self._flat, **arrays}[name] for name in TRAINED]
         self.workers = Workers(threads)
-        self._team = Team(self.workers.arrivals, threads, self._parts(threads))
+        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
 
-    def _parts(self, threads: int) -> int:
+    def _column_shares(self, threads: int) -> int:
         """Threads that share the columns of the same streams, at the price of a barrier for every
         time step: as few as leave no thread without a stream."""
         divisors = (parts for parts in range(1, threads + 1) if threads % parts == 0)

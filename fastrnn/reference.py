@@ -5,7 +5,7 @@ the recurrence itself outside the time loop, products by BLAS, results into arra
 It works in the dtype of the parameters, also with complex numbers, which gradcheck uses for exact
 derivatives.
 
-Arrays: codes (T + 1, B), h (B, m); parameters as in fastrnn.model.
+Arrays: codes (T + 1, B), h (B, m); parameters as in fastrnn.parameters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.model import Parameters
+from fastrnn.parameters import Parameters
 
 EPSILON = 1e-8  # that of kernels.optimizer, which this module must not import
 

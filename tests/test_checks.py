@@ -10,10 +10,11 @@ import pytest
 import fastrnn
 from fastrnn import checks
 from fastrnn.checks import shown_value
-from fastrnn.corpus import Vocabulary, read_corpus
 from fastrnn.errors import FastrnnError
-from fastrnn.files import shown
 from fastrnn.gradcheck import check_gradients
+from fastrnn.storage.files import shown
+from fastrnn.text.corpus import read_corpus
+from fastrnn.text.vocabulary import Vocabulary
 
 POEM = "Shall I compare thee to a summer's day?\n" * 1000
 

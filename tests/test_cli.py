@@ -18,8 +18,8 @@ import pytest
 from command import COMMAND, EXAMPLE, TEXT, error_of, run
 
 from fastrnn import __version__
-from fastrnn.checkpoint import load
 from fastrnn.cli import cli
+from fastrnn.storage.checkpoint import load
 
 COMMANDS = sorted(cli.commands)
 

@@ -16,8 +16,8 @@ import pytest
 from command import COMMAND
 
 import fastrnn
-from fastrnn.checkpoint import load
 from fastrnn.cli import cli
+from fastrnn.storage.checkpoint import load
 
 HOME = Path(__file__).parents[1]
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]

@@ -5,7 +5,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fastrnn.corpus import Corpus, Vocabulary, read_corpus
 from fastrnn.gradcheck import (
     METHODS,
     REPORTED,
@@ -17,6 +16,8 @@ from fastrnn.gradcheck import (
     verdict,
 )
 from fastrnn.network import Network
+from fastrnn.text.corpus import Corpus, read_corpus
+from fastrnn.text.vocabulary import Vocabulary
 
 SMALL = 3 * len(REPORTED[5])  # checks of m = 5
 

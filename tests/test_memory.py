@@ -10,13 +10,15 @@ import pytest
 
 from fastrnn import memory, network
 from fastrnn.config import Config
-from fastrnn.corpus import Corpus, Vocabulary
 from fastrnn.errors import FastrnnError
 from fastrnn.memory import shown_bytes
-from fastrnn.model import initial_parameters
+from fastrnn.model import Model
 from fastrnn.network import Network, Weights, Writer, model_memory, training_memory
-from fastrnn.synthesis import Model
-from fastrnn.training import Trainer, train
+from fastrnn.parameters import initial_parameters
+from fastrnn.text.corpus import Corpus
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.loop import train
+from fastrnn.training.trainer import Trainer
 
 GB = 10**9
 TEXT = "abcdefg" * 40

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.kernels.entries import Record
-from fastrnn.model import parameter_shapes
 from fastrnn.network import Network
+from fastrnn.parameters import parameter_shapes
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 NAMES = ("U", "W", "V", "b", "c")
@@ -217,7 +217,7 @@ from itertools import product
 from fastrnn import network
 from fastrnn.config import Config
 from fastrnn.kernels.entries import Record
-from fastrnn.model import initial_parameters
+from fastrnn.parameters import initial_parameters
 # One stream; groups of several, of which the last is smaller; threads that share columns.
 CASES = (100, 80, 25, 1, 1), (33, 20, 18, 9, 2), (70, 30, 40, 1, 2)
 digest = hashlib.sha256()

@@ -28,5 +28,13 @@ def test_figures_on_the_default_corpus() -> None:
 
 def test_tree_is_complete() -> None:
     tree = README.split("```\nfastrnn/\n")[1].split("```")[0]
-    modules = {path.name for path in (HOME / "fastrnn").glob("*.py") if path.name[0] != "_"}
-    assert set(re.findall(r"\w+\.py", tree)) == modules
+    named, folder = [], ""
+    for line in tree.splitlines():
+        if found := re.match(r"  (\w+/)", line):
+            folder = found[1]
+        elif re.match(r"  \w", line):
+            folder = ""
+        named += [folder + module for module in re.findall(r"\w+\.py", line)]
+    home = HOME / "fastrnn"
+    modules = [path for path in home.rglob("*.py") if path.name[0] != "_"]
+    assert sorted(named) == sorted(str(path.relative_to(home)) for path in modules)

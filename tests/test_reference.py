@@ -9,7 +9,7 @@ import pytest
 from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.gradcheck import complex_step
-from fastrnn.model import initial_parameters
+from fastrnn.parameters import initial_parameters
 
 
 def defined_loss(parameters, h, codes):

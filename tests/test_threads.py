@@ -13,7 +13,7 @@ from fastrnn import threads
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import OPTIONS
-from fastrnn.kernels.team import Team, barrier, deal
+from fastrnn.kernels.team import Team, barrier, share
 from fastrnn.threads import Workers, available_cores, usable_threads, useful_threads
 
 
@@ -31,8 +31,8 @@ def meet(team, thread, rounds, counts):
 
 
 @numba.njit(**OPTIONS)
-def share(count, unit, i, n):
-    return deal(count, unit, i, n)
+def share_of(count, unit, i, n):
+    return share(count, unit, i, n)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -91,8 +91,8 @@ def test_shares_cover_everything_once():
     for count in (0, 1, 5, 16, 100):
         for unit in (1, 16):
             for n in (1, 2, 7):
-                shares = [share(count, unit, i, n) for i in range(n)]
-                assert [i for share in shares for i in range(*share)] == list(range(count))
+                shares = [share_of(count, unit, i, n) for i in range(n)]
+                assert [i for one in shares for i in range(*one)] == list(range(count))
                 assert all(first % unit == 0 or first == count for first, _ in shares)
 
 

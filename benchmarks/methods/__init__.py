@@ -4,7 +4,7 @@ A method is a class of one of these modules, made for one Task:
 
     reset(memory)   weights and hidden state to the start, all of AdaGrad's memory to this number
     train(updates)  so many updates on successive chunks; returns the loss of the last one
-    parameters()    the weights as arrays, in the shapes of fastrnn.model
+    parameters()    the weights as arrays, in the shapes of fastrnn.parameters
 
 One update: forward over T steps, softmax and cross-entropy summed over T and averaged over B,
 backward, gradient clipped to ±clip, AdaGrad. The hidden state goes from chunk to chunk. Each method
@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.bench import MARK, Shape
 from fastrnn.config import Config
-from fastrnn.model import initial_parameters
+from fastrnn.measure.bench import MARK, Shape
+from fastrnn.parameters import initial_parameters
 
 METHODS = {  # what each name runs: a module here, a class in it, and a variant of this
     "numpy": ("ours", "Baseline", ()),

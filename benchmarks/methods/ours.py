@@ -7,8 +7,8 @@ import numpy as np
 from fastrnn import reference
 from fastrnn._version import __version__
 from fastrnn.kernels.entries import SMOOTHING, Record
-from fastrnn.model import Parameters
 from fastrnn.network import Network
+from fastrnn.parameters import Parameters
 from methods import Task
 
 

@@ -12,7 +12,7 @@ import shutil
 import torch
 import torch.nn.functional as F
 
-from fastrnn.model import Parameters
+from fastrnn.parameters import Parameters
 from fastrnn.reference import EPSILON
 from methods import LeftOut, Task
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastrnn.model import Parameters
+from fastrnn.parameters import Parameters
 from fastrnn.reference import EPSILON
 from methods import Task
 

@@ -14,14 +14,14 @@ from fastrnn.kernels import cell, gradients, optimizer, output
 from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import (
     VECTOR_BYTES,
+    broadcast_element,
     fma_function,
-    keep_first,
     lanes,
     lanes_of,
     load,
-    spread_element,
+    mask_tail,
+    round_up,
     sum_of_lanes,
-    whole,
 )
 from fastrnn.kernels.tiles import INT64, REGISTER_BYTES, TILE_ROWS, WIDEST
 
@@ -46,15 +46,17 @@ def backward(weights, packed, states, sizes, team, codes, gradient, count):
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
         cell.backward(weights, packed, states, sizes, team, shard)
-        gradients.rows_region(team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False)
+        gradients.accumulate_gradients(
+            team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False
+        )
 
 
 @entry
 def update(weights, gradient, memory, packed, states, sizes, team, eta, clip, count):
     """`count` steps of the optimizer with the same gradient."""
-    occurring = states.occurring[0]
+    used_rows = states.used_rows[0]
     for _ in range(count):
-        optimizer.update(team, 0, weights, gradient, memory, packed, occurring, sizes, eta, clip)
+        optimizer.update(team, 0, weights, gradient, memory, packed, used_rows, sizes, eta, clip)
 
 
 # What `part` repeats. Some parts change what they read, or cannot be called alone: these are timed
@@ -81,10 +83,10 @@ def part(
     streams, which are at most a group. Each reads what those before it have left."""
     shard = gradients.shard_of(team, 0, 0, count)
     width = lanes_of(weights.b)
-    hidden, characters = whole(sizes.m, width), whole(sizes.K, width)
+    hidden, characters = round_up(sizes.m, width), round_up(sizes.K, width)
     row = weights.W.shape[1]
     n = count * (sizes.T + 1)
-    occurring = states.occurring[0]
+    used_rows = states.used_rows[0]
     for _ in range(times):
         if number == RECURRENCE:
             cell.forward(weights, packed, states, sizes, team, shard, codes, 0)
@@ -104,10 +106,12 @@ def part(
                 states, sizes, 0, 0, count, codes, 0, gradient.U, 0, hidden, False
             )
         elif number == ALL:
-            gradients.rows_region(team, 0, states, sizes, 0, count, codes, 0, gradient, False)
+            gradients.accumulate_gradients(
+                team, 0, states, sizes, 0, count, codes, 0, gradient, False
+            )
         elif number == ADAGRAD:
-            for i in range(1, occurring[0] + 1):
-                u = occurring[i] * row
+            for i in range(1, used_rows[0] + 1):
+                u = used_rows[i] * row
                 optimizer.adagrad(weights.U, gradient.U, memory.U, u, u + hidden, eta, clip)
             optimizer.adagrad(weights.b, gradient.b, memory.b, 0, hidden, eta, clip)
             optimizer.adagrad(weights.c, gradient.c, memory.c, 0, characters, eta, clip)
@@ -117,7 +121,7 @@ def part(
             optimizer.adagrad(weights.V, gradient.V, memory.V, 0, end, eta, clip)
         else:
             optimizer.update(
-                team, 0, weights, gradient, memory, packed, occurring, sizes, eta, clip
+                team, 0, weights, gradient, memory, packed, used_rows, sizes, eta, clip
             )
 
 
@@ -140,7 +144,7 @@ def chains(typing, factor, term, count):
 
     def codegen(context, builder, signature, args):
         width = lanes(factor)
-        by, plus = (spread_element(builder, value, width) for value in args[:2])
+        by, plus = (broadcast_element(builder, value, width) for value in args[:2])
         fma = fma_function(builder, by.type)
         entry = builder.block
         loop = builder.function.append_basic_block("chains")
@@ -182,7 +186,7 @@ def read(array, count):
     in a cycle, and an addition takes four.
     """
     width = lanes_of(array)
-    zero = keep_first(load(array, 0), 0, 0.0)
+    zero = mask_tail(load(array, 0), 0, 0.0)
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     for _ in range(count):
         for i in range(0, array.size, 16 * width):

@@ -37,7 +37,7 @@ class States(NamedTuple):
     H[:, 0] is the hidden state before the chunk; the rows 0 of D and O are always zero, so that a
     product over all rows of all streams is the sum over all t of all streams.
 
-    `occurring` and `seen` say which rows of the gradient of U are not zero, in the columns of a
+    `used_rows` and `is_used` say which rows of the gradient of U are not zero, in the columns of a
     thread: all gradients have to be made by the same team.
     """
 
@@ -49,8 +49,8 @@ class States(NamedTuple):
     loss: np.ndarray  # (G, T)  cross-entropy of every character, in nats
     total: np.ndarray  # (G, T)  the softmax's denominators
     nats: np.ndarray  # (B,) float64  the loss of a stream
-    occurring: np.ndarray  # (threads, K + 1) int64  how many characters occur, then which
-    seen: np.ndarray  # (threads, K) bool  whether a character occurs
+    used_rows: np.ndarray  # (threads, K + 1) int64  how many characters occur, then which
+    is_used: np.ndarray  # (threads, K) bool  whether a character occurs
 
 
 def forward(weights, packed, states, sizes, team, shard, codes, first):

@@ -29,9 +29,9 @@ from numba.core.compiler import CompileResult
 from numba.core.cpu import CPUContext
 from numba.core.serialize import dumps
 
-from fastrnn.cache import cache_folder, is_ours, new_file
 from fastrnn.errors import FastrnnError
-from fastrnn.files import shown
+from fastrnn.storage.cache import cache_folder, is_ours, new_file
+from fastrnn.storage.files import shown
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,8 @@ class Format(NamedTuple):
     exp_highest: float  # ln of the largest number
     tanh_one: float  # from here on tanh rounds to 1
     expm1: list[float]  # (e^r - 1 - r) / r² for |r| ≤ ln(2)/2
-    log: list[float]  # (ln((1 + s) / (1 - s)) - 2s) / s³ by s², for √½ ≤ (1 + s) / (1 - s) ≤ √2
+    # (ln((1 + s) / (1 - s)) - 2s) / s³ in powers of s², for √½ ≤ (1 + s) / (1 - s) ≤ √2
+    log: list[float]
     sqrt_half_bits: int
     reciprocal_magic: int
     rsqrt_magic: int

@@ -15,7 +15,7 @@ import numpy as np
 from fastrnn.kernels import cell, gradients, optimizer, output, tiles
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.simd import lanes_of, load, store
-from fastrnn.kernels.team import barrier, deal
+from fastrnn.kernels.team import barrier, share
 
 SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
 
@@ -54,8 +54,8 @@ def loss_and_gradient(weights, packed, states, sizes, team, thread, codes, gradi
 @entry
 def update(weights, gradient, memory, packed, states, sizes, team, thread, eta, clip):
     """One step of the optimizer after `loss_and_gradient`."""
-    occurring = states.occurring[thread]
-    optimizer.update(team, thread, weights, gradient, memory, packed, occurring, sizes, eta, clip)
+    used_rows = states.used_rows[thread]
+    optimizer.update(team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip)
 
 
 @jit
@@ -63,7 +63,7 @@ def carry(states, sizes, shard):
     """The hidden states after a chunk become those before the next one."""
     before, after = states.before, states.after
     width, row = lanes_of(before), before.shape[1]
-    begin, end = deal(sizes.m, width, shard.part, shard.parts)
+    begin, end = share(sizes.m, width, shard.column_share, shard.column_shares)
     for s in range(shard.start + shard.first, shard.start + shard.last):
         for i in range(s * row + begin, s * row + end, width):
             store(before, i, load(after, i))
@@ -100,9 +100,9 @@ def train(
     """
     smooth, lowest, _, pending = record
     lowest_index = -1
-    occurring = states.occurring[thread]
+    used_rows = states.used_rows[thread]
     width = lanes_of(flat)
-    first_of_flat, last_of_flat = deal(flat.size, width, thread, team.threads)
+    first_of_flat, last_of_flat = share(flat.size, width, thread, team.threads)
     for i in range(smooth_losses.size):
         nats = gradients.loss_and_gradient(
             team, thread, weights, packed, states, sizes, codes, i * sizes.T, gradient
@@ -117,7 +117,7 @@ def train(
             pending = False
             barrier(team, thread)  # the weights are copied
         optimizer.update(
-            team, thread, weights, gradient, memory, packed, occurring, sizes, eta, clip
+            team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip
         )
         if smooth < lowest:
             lowest, lowest_index, pending = smooth, i, True
@@ -133,7 +133,7 @@ def train(
 
 
 @jit
-def likeliest(O, c, K):
+def argmax(O, c, K):
     """The character with the highest logit."""
     code = 0
     for k in range(1, K):
@@ -175,4 +175,4 @@ def sample(weights, packed, states, sizes, team, codes, known, temperature, unif
         if temperature > 0.0:
             codes[i + 1, 0] = draw(O, weights.c, sizes.K, temperature, uniforms[i + 1 - known])
         else:
-            codes[i + 1, 0] = likeliest(O, weights.c, sizes.K)
+            codes[i + 1, 0] = argmax(O, weights.c, sizes.K)

@@ -15,8 +15,8 @@ from __future__ import annotations
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
-from fastrnn.kernels.simd import at, beyond, keep_first, lanes_of, load, store, whole
-from fastrnn.kernels.team import Shard, barrier, deal
+from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, round_up, store
+from fastrnn.kernels.team import Shard, barrier, share
 from fastrnn.kernels.tiles import Matrix, product, register_lanes_of, rows_from, unpacked
 
 # Rows of a product over time and stream that are taken at a time: what a tile's columns and rows
@@ -29,20 +29,20 @@ BLOCK = 112
 @jit
 def shard_of(team, thread, start, count):
     """A thread's share of the `count` streams from `start` on."""
-    group = thread // team.parts
-    first, last = deal(count, 1, group, team.threads // team.parts)
-    return Shard(thread, first, last, start, thread % team.parts, team.parts)
+    group = thread // team.column_shares
+    first, last = share(count, 1, group, team.threads // team.column_shares)
+    return Shard(thread, first, last, start, thread % team.column_shares, team.column_shares)
 
 
 @inline
-def streams_region(team, weights, packed, states, sizes, shard, codes, first):
+def backpropagate_streams(team, weights, packed, states, sizes, shard, codes, first):
     """Forward and backward through time: states.H, O, D and nats of a shard's streams."""
     cell.forward(weights, packed, states, sizes, team, shard, codes, first)
-    if shard.parts > 1:
+    if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other columns of h
     cross_entropy(weights, packed, states, sizes, shard, codes, first)
     hidden_gradient(packed, states, sizes, shard)
-    if shard.parts > 1:
+    if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other time steps
     cell.backward(weights, packed, states, sizes, team, shard)
     sum_losses(states, sizes, shard)
@@ -52,18 +52,18 @@ def streams_region(team, weights, packed, states, sizes, shard, codes, first):
 def add_product(A, B, C, rows, n, columns, add):
     """As tiles.product, for an n that is large, in blocks that stay in the cache."""
     for k in range(0, n, BLOCK):
-        a = Matrix(beyond(A.first, k * A.column), A.row, A.column)
+        a = Matrix(advance(A.first, k * A.column), A.row, A.column)
         product(a, rows_from(B, k), C, rows, min(BLOCK, n - k), columns, add or k > 0)
 
 
 @jit
 def gradient_rows(team, thread, sizes, width):
-    """A thread's rows of W, from first to last - 1, and of V; they are dealt out together.
+    """A thread's rows of W, from first to last - 1, and of V; they are shared out together.
 
     In whole vectors of the tiles, as tiles.pack takes them.
     """
-    hidden, characters = whole(sizes.m, width), whole(sizes.K, width)
-    first, last = deal(hidden + characters, width, thread, team.threads)
+    hidden, characters = round_up(sizes.m, width), round_up(sizes.K, width)
+    first, last = share(hidden + characters, width, thread, team.threads)
     return (
         min(first, sizes.m),
         min(last, sizes.m),
@@ -77,7 +77,7 @@ def sum_of_rows(A, first, last, begin, end, out, add):
     """out[begin:end] = sum over the rows first to last - 1 of A, in their order; += if `add`."""
     width, row = lanes_of(A), A.shape[2]
     for j in range(begin, end, width):
-        total = load(out, j) if add else keep_first(load(out, j), 0, 0.0)
+        total = load(out, j) if add else mask_tail(load(out, j), 0, 0.0)
         for r in range(first, last):
             total = total + load(A, r * row + j)
         store(out, j, total)
@@ -88,38 +88,38 @@ def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin,
     """dU[:, begin:end] = sum of the gradients of the pre-activations, each in the row of its
     character; += if `add`.
 
-    Rows of characters that do not occur are zero. `states.occurring` tells which do, here and in
+    Rows of characters that do not occur are zero. `states.used_rows` tells which do, here and in
     the optimizer.
 
     states   in, out  States: D in; occurring and seen in, of the last chunk unless `add`, and out
     codes    in       (…, B) int32, characters by time and stream
     dU       out      (K, m), transposed as RNNWeights.U; in, it is zero but for the last chunk
     """
-    D, occurring, seen = states.D, states.occurring[thread], states.seen[thread]
+    D, used_rows, is_used = states.D, states.used_rows[thread], states.is_used[thread]
     width = lanes_of(D)
     row = D.shape[2]
     if not add:
-        zeros = keep_first(load(D, 0), 0, 0.0)
-        for i in range(1, occurring[0] + 1):
-            seen[occurring[i]] = False
-            at_row = occurring[i] * row
+        zeros = mask_tail(load(D, 0), 0, 0.0)
+        for i in range(1, used_rows[0] + 1):
+            is_used[used_rows[i]] = False
+            at_row = used_rows[i] * row
             for j in range(at_row + begin, at_row + end, width):
                 store(dU, j, zeros)
-        occurring[0] = 0
+        used_rows[0] = 0
     for s in range(count):
         for t in range(sizes.T):
             code = codes[first + t, start + s]
-            if not seen[code]:
-                seen[code] = True
-                occurring[0] += 1
-                occurring[occurring[0]] = code
+            if not is_used[code]:
+                is_used[code] = True
+                used_rows[0] += 1
+                used_rows[used_rows[0]] = code
             at_row, da = code * row, (s * (sizes.T + 1) + t + 1) * row
             for j in range(begin, end, width):
                 store(dU, at_row + j, load(dU, at_row + j) + load(D, da + j))
 
 
 @inline
-def rows_region(team, thread, states, sizes, start, count, codes, first, gradient, add):
+def accumulate_gradients(team, thread, states, sizes, start, count, codes, first, gradient, add):
     """A thread's rows of the gradient of the `count` streams from `start` on; added if `add`.
 
     Of U, b and c it has columns instead: their rows are sums of few rows of D, or one row.
@@ -137,10 +137,10 @@ def rows_region(team, thread, states, sizes, start, count, codes, first, gradien
         doT, h = Matrix(at(O, output + v_first), 1, output), unpacked(at(H, hidden), hidden)
         dV = Matrix(at(gradient.V, v_first * hidden), hidden, 1)
         add_product(doT, h, dV, v_last - v_first, n, sizes.m, add)
-    begin, end = deal(sizes.m, width, thread, team.threads)
+    begin, end = share(sizes.m, width, thread, team.threads)
     sum_of_rows(D, 1, n + 1, begin, end, gradient.b, add)
     input_gradient(states, sizes, thread, start, count, codes, first, gradient.U, begin, end, add)
-    begin, end = deal(sizes.K, width, thread, team.threads)
+    begin, end = share(sizes.K, width, thread, team.threads)
     sum_of_rows(O, 1, n + 1, begin, end, gradient.c, add)
 
 
@@ -172,7 +172,9 @@ def loss_and_gradient(team, thread, weights, packed, states, sizes, codes, first
         if start > 0:
             barrier(team, thread)  # all have read the states of the group before
         shard = shard_of(team, thread, start, count)
-        streams_region(team, weights, packed, states, sizes, shard, codes, first)
+        backpropagate_streams(team, weights, packed, states, sizes, shard, codes, first)
         barrier(team, thread)
-        rows_region(team, thread, states, sizes, start, count, codes, first, gradient, start > 0)
+        accumulate_gradients(
+            team, thread, states, sizes, start, count, codes, first, gradient, start > 0
+        )
     return mean_loss(states, sizes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastrnn.kernels.compile import jit
 from fastrnn.kernels.elementwise import rsqrt
 from fastrnn.kernels.gradients import gradient_rows
-from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, store, whole
-from fastrnn.kernels.team import deal
+from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, round_up, store
+from fastrnn.kernels.team import share
 from fastrnn.kernels.tiles import pack, register_lanes_of
 
 EPSILON = 1e-8  # keeps the first step of an element without gradient finite
@@ -38,10 +38,10 @@ def update_matrix(weight, gradient, memory, first, last, columns, packed, transp
 
 
 @jit
-def update(team, thread, weights, gradient, memory, packed, occurring, sizes, eta, clip):
+def update(team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip):
     """A thread's share of one AdaGrad step of all weights, and of their packed copies.
 
-    The shares are those of gradients.rows_region, so each thread updates what it has summed.
+    The shares are those of gradients.accumulate_gradients: each thread updates what it has summed.
 
     weights, memory   in, out  named tuples of a cell
     gradient          in
@@ -50,16 +50,16 @@ def update(team, thread, weights, gradient, memory, packed, occurring, sizes, et
                                gradient, and AdaGrad leaves the others as they are
     """
     width = lanes_of(weights.b)
-    begin, end = deal(sizes.m, width, thread, team.threads)
-    for i in range(1, occurring[0] + 1):
-        at_row = occurring[i] * weights.U.shape[1]
+    begin, end = share(sizes.m, width, thread, team.threads)
+    for i in range(1, used_rows[0] + 1):
+        at_row = used_rows[i] * weights.U.shape[1]
         adagrad(weights.U, gradient.U, memory.U, at_row + begin, at_row + end, eta, clip)
     adagrad(weights.b, gradient.b, memory.b, begin, end, eta, clip)
-    begin, end = deal(sizes.K, width, thread, team.threads)
+    begin, end = share(sizes.K, width, thread, team.threads)
     adagrad(weights.c, gradient.c, memory.c, begin, end, eta, clip)
     lanes = register_lanes_of(weights.b)
     w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, lanes)
-    columns = whole(sizes.m, width)
+    columns = round_up(sizes.m, width)
     update_matrix(
         weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, packed.WT, eta, clip
     )

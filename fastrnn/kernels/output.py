@@ -8,15 +8,15 @@ from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.elementwise import exp, log
 from fastrnn.kernels.simd import (
     at,
-    keep_first,
     lanes_of,
     load,
+    mask_tail,
     max_of_lanes,
     maximum,
     store,
     sum_of_lanes,
 )
-from fastrnn.kernels.team import deal
+from fastrnn.kernels.team import share
 from fastrnn.kernels.tiles import Matrix, panels_of, product
 
 
@@ -45,13 +45,13 @@ def softmax_row(O, start, c, K, inverse_temperature):
     Returns the denominator, and what was subtracted from the logits: their maximum.
     """
     width = lanes_of(O)
-    highest = keep_first(load(O, start), 0, -np.inf)
+    highest = mask_tail(load(O, start), 0, -np.inf)
     for j in range(0, K, width):
-        o = keep_first(load(O, start + j) + load(c, j), K - j, -np.inf)
+        o = mask_tail(load(O, start + j) + load(c, j), K - j, -np.inf)
         store(O, start + j, o)
         highest = maximum(highest, o)
     shift = max_of_lanes(highest)
-    total = keep_first(highest, 0, 0.0)
+    total = mask_tail(highest, 0, 0.0)
     for j in range(0, K, width):
         e = exp((load(O, start + j) - shift) * inverse_temperature)
         store(O, start + j, e)
@@ -97,7 +97,7 @@ def cross_entropy(weights, packed, states, sizes, shard, codes, first):
 @jit
 def time_steps(sizes, shard, width):
     """A shard's share of the time steps, from begin to end - 1, in whole vectors of losses."""
-    begin, end = deal(sizes.T, width, shard.part, shard.parts)
+    begin, end = share(sizes.T, width, shard.column_share, shard.column_shares)
     return begin + 1, end + 1
 
 
@@ -117,7 +117,7 @@ def hidden_gradient(packed, states, sizes, shard):
 @jit
 def sum_losses(states, sizes, shard):
     """states.nats of the streams of a shard, from the losses of their characters."""
-    if shard.part == 0:
+    if shard.column_share == 0:
         for s in range(shard.first, shard.last):
             nats = 0.0
             for t in range(sizes.T):

@@ -11,7 +11,7 @@ from fastrnn.kernels import cell
 from fastrnn.kernels.compile import INNER
 from fastrnn.kernels.elementwise import tanh
 from fastrnn.kernels.simd import at, lanes_of, load, store
-from fastrnn.kernels.team import barrier, deal
+from fastrnn.kernels.team import barrier, share
 from fastrnn.kernels.tiles import Matrix, columns_from, panels_of, product
 
 
@@ -36,7 +36,7 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
         row = H.shape[2]
         stream = (sizes.T + 1) * row
         streams = shard.last - shard.first
-        begin, end = deal(sizes.m, width, shard.part, shard.parts)
+        begin, end = share(sizes.m, width, shard.column_share, shard.column_shares)
         WT = columns_from(panels_of(packed.WT), begin)
         for s in range(shard.first, shard.last):
             for i in range(begin, end, width):
@@ -47,7 +47,7 @@ def _forward(weights, packed, states, sizes, team, shard, codes, first):
                 u = codes[first + t - 1, shard.start + shard.first + s] * row
                 for i in range(begin, end, width):
                     store(H, start + s * stream + i, load(U, u + i) + load(b, i))
-            if shard.parts > 1:
+            if shard.column_shares > 1:
                 barrier(team, shard.thread)  # the other columns of h_{t-1}
             h_before = Matrix(at(H, start - row), stream, 1)
             product(
@@ -82,12 +82,12 @@ def _backward(weights, packed, states, sizes, team, shard):
         row = H.shape[2]
         stream = (sizes.T + 1) * row
         streams = shard.last - shard.first
-        begin, end = deal(sizes.m, width, shard.part, shard.parts)
+        begin, end = share(sizes.m, width, shard.column_share, shard.column_shares)
         W = columns_from(panels_of(packed.W), begin)
         for t in range(sizes.T, 0, -1):
             start = shard.first * stream + t * row
             if t < sizes.T:
-                if shard.parts > 1:
+                if shard.column_shares > 1:
                     barrier(team, shard.thread)  # the other columns of the gradient by a_{t+1}
                 da_after = Matrix(at(D, start + row), stream, 1)
                 product(

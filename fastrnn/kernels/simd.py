@@ -69,7 +69,7 @@ class Lanes:
         element = self.value.type.element
         return {ir.FloatType: 32, ir.DoubleType: 64}.get(type(element)) or element.width
 
-    def _spread(self, other: Lanes | float) -> ir.Value:
+    def _broadcast(self, other: Lanes | float) -> ir.Value:
         """`other` as a value of this vector's type, a number in all lanes."""
         if isinstance(other, Lanes):
             return other.value
@@ -81,7 +81,7 @@ class Lanes:
     def _apply(self, float_name: str, integer_name: str, other: Lanes | float) -> Lanes:
         is_integer = isinstance(self.value.type.element, ir.IntType)
         build = getattr(self.builder, integer_name if is_integer else float_name)
-        return self._new(build(self.value, self._spread(other)))
+        return self._new(build(self.value, self._broadcast(other)))
 
     def __add__(self, other):
         return self._apply("fadd", "add", other)
@@ -93,43 +93,43 @@ class Lanes:
         return self._apply("fmul", "mul", other)
 
     def __truediv__(self, other):
-        return self._new(self.builder.fdiv(self.value, self._spread(other)))
+        return self._new(self.builder.fdiv(self.value, self._broadcast(other)))
 
     def __neg__(self):
         return self._new(self.builder.fneg(self.value))
 
     def __and__(self, other):
-        return self._new(self.builder.and_(self.value, self._spread(other)))
+        return self._new(self.builder.and_(self.value, self._broadcast(other)))
 
     def __or__(self, other):
-        return self._new(self.builder.or_(self.value, self._spread(other)))
+        return self._new(self.builder.or_(self.value, self._broadcast(other)))
 
     def __lshift__(self, bits: int):
-        return self._new(self.builder.shl(self.value, self._spread(bits)))
+        return self._new(self.builder.shl(self.value, self._broadcast(bits)))
 
     def __rshift__(self, bits: int):
         """Shift of unsigned integers."""
-        return self._new(self.builder.lshr(self.value, self._spread(bits)))
+        return self._new(self.builder.lshr(self.value, self._broadcast(bits)))
 
     def arithmetic_shift(self, bits: int) -> Lanes:
         """Shift right of signed integers."""
-        return self._new(self.builder.ashr(self.value, self._spread(bits)))
+        return self._new(self.builder.ashr(self.value, self._broadcast(bits)))
 
     def __rsub__(self, other: float):
-        return self._new(self._spread(other)) - self
+        return self._new(self._broadcast(other)) - self
 
     def __lt__(self, other):
-        return self._new(self.builder.fcmp_ordered("<", self.value, self._spread(other)))
+        return self._new(self.builder.fcmp_ordered("<", self.value, self._broadcast(other)))
 
     def __le__(self, other):
-        return self._new(self.builder.fcmp_ordered("<=", self.value, self._spread(other)))
+        return self._new(self.builder.fcmp_ordered("<=", self.value, self._broadcast(other)))
 
     def __gt__(self, other):
-        return self._new(self.builder.fcmp_ordered(">", self.value, self._spread(other)))
+        return self._new(self.builder.fcmp_ordered(">", self.value, self._broadcast(other)))
 
     def where(self, yes: Lanes | float, no: Lanes) -> Lanes:
         """`yes` in the lanes where this one is true, elsewhere `no`."""
-        return self._new(self.builder.select(self.value, no._spread(yes), no.value))
+        return self._new(self.builder.select(self.value, no._broadcast(yes), no.value))
 
     def bits(self) -> Lanes:
         """The same bits as integers."""
@@ -148,12 +148,12 @@ class Lanes:
 
     def fma(self, factor: Lanes | float, term: Lanes | float) -> Lanes:
         """self · factor + term with one rounding."""
-        arguments = [self.value, self._spread(factor), self._spread(term)]
+        arguments = [self.value, self._broadcast(factor), self._broadcast(term)]
         return self._new(self.builder.call(fma_function(self.builder, self.value.type), arguments))
 
     def polynomial(self, coefficients: list[float]) -> Lanes:
         """coefficients[0] + coefficients[1]·self + …, by Horner's rule."""
-        result = self._new(self._spread(coefficients[-1]))
+        result = self._new(self._broadcast(coefficients[-1]))
         for coefficient in reversed(coefficients[:-1]):
             result = result.fma(self, coefficient)
         return result
@@ -206,7 +206,7 @@ def store_vector(builder, value: ir.Value, pointer: ir.Value) -> None:
     builder.store(value, builder.bitcast(pointer, vector), align=align)
 
 
-def spread_element(builder, element: ir.Value, count: int) -> ir.Value:
+def broadcast_element(builder, element: ir.Value, count: int) -> ir.Value:
     """A vector with `element` in all of its `count` lanes."""
     undefined = ir.Constant(ir.VectorType(element.type, count), ir.Undefined)
     first = builder.insert_element(undefined, element, INT32(0))
@@ -214,18 +214,18 @@ def spread_element(builder, element: ir.Value, count: int) -> ir.Value:
     return builder.shuffle_vector(first, undefined, zeros)
 
 
-def spread(context, builder, vector: Vector, kind, value) -> ir.Value:
+def broadcast(context, builder, vector: Vector, kind, value) -> ir.Value:
     """A value of Numba type `kind` as a vector: a number goes to every lane."""
     if isinstance(kind, Vector):
         return value
-    return spread_element(
+    return broadcast_element(
         builder, context.cast(builder, value, kind, vector.dtype), lanes(vector.dtype)
     )
 
 
 @intrinsic
 def lanes_of(typing, array):
-    """Elements of an array, or behind a pointer, that make a vector."""
+    """Elements of an array, or of what a pointer points to, that make a vector."""
 
     def codegen(context, builder, signature, args):
         return context.get_constant(types.intp, lanes(array.dtype))
@@ -234,7 +234,7 @@ def lanes_of(typing, array):
 
 
 @jit
-def whole(count, width):
+def round_up(count, width):
     """`count` rounded up to a multiple of `width`."""
     return -(-count // width) * width
 
@@ -250,8 +250,8 @@ def at(typing, array, offset):
 
 
 @intrinsic
-def beyond(typing, pointer, count):
-    """Pointer to the element `count` places behind the one that `pointer` points to."""
+def advance(typing, pointer, count):
+    """Pointer to the element `count` places after the one that `pointer` points to."""
 
     def codegen(context, builder, signature, args):
         return builder.gep(args[0], [args[1]])
@@ -291,7 +291,7 @@ def _wrap(emit: Callable[..., Lanes]) -> Callable:
 
         def codegen(context, builder, signature, args):
             vectors = (
-                Lanes(builder, spread(context, builder, vector, kind, value))
+                Lanes(builder, broadcast(context, builder, vector, kind, value))
                 for kind, value in zip(signature.args, args, strict=True)
             )
             return emit(*vectors).value
@@ -370,15 +370,15 @@ max_of_lanes = _reduce(lambda x, y: (x < y).where(y, x))
 
 
 @intrinsic
-def keep_first(typing, x, count, other):
+def mask_tail(typing, x, count, other):
     """The first `count` lanes of x, and the number `other` in the rest."""
 
     def codegen(context, builder, signature, args):
         value, count, other = args
         width = value.type.count
-        number = spread(context, builder, x, types.float64, other)
+        number = broadcast(context, builder, x, types.float64, other)
         indices = ir.Constant(ir.VectorType(INT32, width), list(range(width)))
-        limit = spread_element(builder, builder.trunc(count, INT32), width)
+        limit = broadcast_element(builder, builder.trunc(count, INT32), width)
         return builder.select(builder.icmp_signed("<", indices, limit), value, number)
 
     return x(x, types.intp, types.float64), codegen

@@ -26,13 +26,13 @@ SPINS = 64  # some ten microseconds: longer waits than that are for a thread tha
 class Team(NamedTuple):
     """The threads of a kernel.
 
-    Streams are dealt out to groups of `parts` threads; the threads of a group share the columns of
-    its hidden states, and so the weights, among them.
+    Streams are shared out to groups of `column_shares` threads; the threads of a group share the
+    columns of its hidden states, and so the weights, among them.
     """
 
     arrivals: np.ndarray  # (threads, SLOT) int64: how often each arrived at a barrier, in column 0
     threads: int
-    parts: int  # a divisor of threads
+    column_shares: int  # a divisor of threads
 
 
 class Shard(NamedTuple):
@@ -40,14 +40,14 @@ class Shard(NamedTuple):
 
     thread: int
     first: int  # of the streams in the states
-    last: int  # behind the last
+    last: int  # one past the last
     start: int  # which stream of the text the first of the states is
-    part: int  # of the columns
-    parts: int
+    column_share: int  # which share of the columns
+    column_shares: int
 
 
 @jit
-def deal(count, unit, i, n):
+def share(count, unit, i, n):
     """Share i of n of the numbers below `count`, from first to last - 1, in whole units."""
     units = -(-count // unit)
     return min(units * i // n * unit, count), min(units * (i + 1) // n * unit, count)
@@ -97,7 +97,7 @@ def give_way(typing):
 def barrier(team, thread):
     """Wait until all threads of the team are here.
 
-    Waiting threads spin: from the last arrival to the first instruction behind it pass some tenths
+    Waiting threads spin: from the last arrival to the first instruction after it pass some tenths
     of a microsecond, where sleeping threads would take ten or more to wake up. For a thread whose
     count is negative nobody waits: it is missing, and the others should come to an end.
     """

@@ -6,7 +6,7 @@ is one chain of fused multiply-adds in the order of k, whatever the tile; so all
 all processors, give the same bits.
 
 The vectors here are as long as a register of the processor. B is read fastest when it lies in
-panels, each one vector wide and with its rows one behind the other: then a tile reads N streams of
+panels, each one vector wide and with its rows one after the other: then a tile reads N streams of
 memory, which the processor foresees, instead of pieces that are a row apart.
 """
 
@@ -24,12 +24,12 @@ from fastrnn.kernels.compile import cpu_features, inline, jit
 from fastrnn.kernels.simd import (
     ELEMENT_BYTES,
     INT32,
+    advance,
     at,
-    beyond,
+    broadcast_element,
     fma_function,
     lanes,
     load_vector,
-    spread_element,
     store_vector,
 )
 
@@ -60,7 +60,7 @@ def register_lanes(dtype) -> int:
 
 @intrinsic
 def register_lanes_of(typing, array):
-    """Elements of an array, or behind a pointer, that make a vector of the tiles."""
+    """Elements of an array, or of what a pointer points to, that make a vector of the tiles."""
 
     def codegen(context, builder, signature, args):
         return context.get_constant(types.intp, register_lanes(array.dtype))
@@ -69,7 +69,7 @@ def register_lanes_of(typing, array):
 
 
 class Matrix(NamedTuple):
-    """A matrix in memory; element (i, j) is i·row + j·column elements behind the first."""
+    """A matrix in memory; element (i, j) is i·row + j·column elements after the first."""
 
     first: Any  # pointer (simd.at)
     row: int
@@ -77,7 +77,7 @@ class Matrix(NamedTuple):
 
 
 class Panels(NamedTuple):
-    """A matrix in panels; vector v of row k begins k·row + v·panel elements behind the first.
+    """A matrix in panels; vector v of row k begins k·row + v·panel elements after the first.
 
     Of a matrix that has not been packed, the panels are its columns, and `panel` is a vector.
     """
@@ -102,13 +102,13 @@ def unpacked(first, row):
 @jit
 def rows_from(B, k):
     """The rows of B, which is in panels, from row k on."""
-    return Panels(beyond(B.first, k * B.row), B.row, B.panel)
+    return Panels(advance(B.first, k * B.row), B.row, B.panel)
 
 
 @jit
 def columns_from(B, j):
     """The columns of B, which is in panels, from column j on, the first of a panel."""
-    return Panels(beyond(B.first, j // register_lanes_of(B.first) * B.panel), B.row, B.panel)
+    return Panels(advance(B.first, j // register_lanes_of(B.first) * B.panel), B.row, B.panel)
 
 
 @inline
@@ -144,7 +144,7 @@ def at_run_time(typing, value):
 def _product(A, B, C, rows, n, columns, add, backwards):
     width = register_lanes_of(C.first)
     vectors = -(-columns // width)
-    # Rows and vectors are dealt out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
+    # Rows and vectors are shared out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
     # three of 4 and a slow one of 1.
     blocks = -(-rows // TILE_ROWS)
     strips = -(-vectors // WIDEST[-(-rows // blocks)])
@@ -158,13 +158,13 @@ def _product(A, B, C, rows, n, columns, add, backwards):
             tile(
                 block_rows,
                 strip_vectors,
-                beyond(A.first, r * A.row),
+                advance(A.first, r * A.row),
                 A.row,
                 A.column,
-                beyond(B.first, v * B.panel),
+                advance(B.first, v * B.panel),
                 B.row,
                 B.panel,
-                beyond(C.first, r * C.row + v * width),
+                advance(C.first, r * C.row + v * width),
                 C.row,
                 n,
                 add,
@@ -226,7 +226,7 @@ def _emit_tile(builder, width, R, N, A, a_row, a_k, B, b_k, b_panel, C, c_row, n
     a, b = builder.phi(A.type), builder.phi(B.type)
     before = {pair: builder.phi(vector) for pair in pairs}
     load_a = cache(
-        lambda r: spread_element(builder, builder.load(builder.gep(a, [a_rows[r]])), width)
+        lambda r: broadcast_element(builder, builder.load(builder.gep(a, [a_rows[r]])), width)
     )
     load_b = cache(lambda v: load_vector(builder, builder.gep(b, [b_panels[v]]), width))
     # By rows, or by vectors where these are more: so the fewest registers hold what is used again.

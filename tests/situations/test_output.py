@@ -13,7 +13,7 @@ import pytest
 from command import COMMAND, EXAMPLE, TEXT, run
 
 import fastrnn
-from fastrnn.checkpoint import load
+from fastrnn.storage.checkpoint import load
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="these situations are POSIX's")
 

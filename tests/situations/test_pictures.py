@@ -11,19 +11,19 @@ import pytest
 from test_bench import fixed_result
 from test_plots import training
 
-from fastrnn import bench
 from fastrnn.config import Config
-from fastrnn.corpus import read_corpus
-from fastrnn.files import write
-from fastrnn.plots import plot_loss
-from fastrnn.training import train
+from fastrnn.measure import bench
+from fastrnn.report.plots import plot_loss
+from fastrnn.storage.files import write
+from fastrnn.text.corpus import read_corpus
+from fastrnn.training.loop import train
 
 TESTS = Path(__file__).parent.parent
 INLINE = "module://matplotlib_inline.backend_inline"  # of Jupyter
 
 DRAW = """
-from fastrnn import bench
-from fastrnn.plots import plot_loss
+from fastrnn.measure import bench
+from fastrnn.report.plots import plot_loss
 from test_bench import fixed_result
 from test_plots import training
 plot_loss(training(), "loss.svg")
@@ -35,7 +35,8 @@ def run(
     folder: Path, *arguments: str, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
     """Python in a folder, with some variables changed, or removed if None."""
-    paths = [TESTS.parent, TESTS, TESTS.parent / "benchmarks"]
+    folders = (TESTS / "benchmarks", TESTS / "measure", TESTS / "report")
+    paths = [TESTS.parent, TESTS.parent / "benchmarks", *folders]
     changed = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -80,7 +81,7 @@ def test_the_command_in_jupyter(tmp_path: Path) -> None:
 def test_own_plots_keep_their_backend_and_settings(tmp_path: Path) -> None:
     program = """
 import sys
-from fastrnn.plots import plot_loss
+from fastrnn.report.plots import plot_loss
 from test_plots import training
 import matplotlib
 matplotlib.rcParams["lines.linewidth"] = 7
@@ -151,7 +152,7 @@ def test_full_disk_keeps_the_older_picture(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_bytes(b"old")
     program = """
 import resource
-from fastrnn.files import write
+from fastrnn.storage.files import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write("a.svg", bytes(2000))
 """

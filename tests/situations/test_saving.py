@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from test_checkpoint import example
 
-from fastrnn.checkpoint import load, save
-from fastrnn.destination import Destination
+from fastrnn.storage.checkpoint import load, save
+from fastrnn.storage.destination import Destination
 
 START = """
 import mmap, os, random, resource, signal, struct, sys, time
 from dataclasses import replace
-from fastrnn.checkpoint import load, save
-from fastrnn.destination import Destination
+from fastrnn.storage.checkpoint import load, save
+from fastrnn.storage.destination import Destination
 path, ck = sys.argv[1], load(sys.argv[2])
 
 def attempt(action, *arguments):

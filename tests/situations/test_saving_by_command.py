@@ -9,7 +9,7 @@ from command import EXAMPLE, TEXT, run
 
 import fastrnn
 from fastrnn import Config
-from fastrnn.checkpoint import load
+from fastrnn.storage.checkpoint import load
 
 
 @pytest.fixture(scope="module")

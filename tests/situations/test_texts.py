@@ -12,8 +12,8 @@ from command import COMMAND, run
 
 import fastrnn
 from fastrnn import Config, Corpus, FastrnnError, read_corpus
-from fastrnn.checkpoint import load
-from fastrnn.progress import JsonLog
+from fastrnn.storage.checkpoint import load
+from fastrnn.training.progress import JsonLog
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this situation is POSIX's")
 TEXT = "Ærø is an island, as is Fanø.\n" * 9

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import checkpoint as checkpoints
 from fastrnn import threads
 from fastrnn.config import Config
-from fastrnn.corpus import Corpus, Vocabulary
 from fastrnn.errors import FastrnnError
 from fastrnn.gradcheck import check_gradients
-from fastrnn.model import initial_parameters
-from fastrnn.synthesis import Model, load
-from fastrnn.training import Trainer, train
+from fastrnn.model import Model, load
+from fastrnn.parameters import initial_parameters
+from fastrnn.storage import checkpoint as checkpoints
+from fastrnn.text.corpus import Corpus
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.loop import train
+from fastrnn.training.trainer import Trainer
 
 THREADS = 8
 

@@ -1,0 +1,1 @@
+"""Files: checkpoints, and what may be made again."""

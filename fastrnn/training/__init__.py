@@ -1,0 +1,1 @@
+"""Epochs of updates over a text, and those who look on."""

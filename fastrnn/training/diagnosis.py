@@ -1,0 +1,59 @@
+"""What the loss of a training says of it, in words: whether it failed, which model to trust."""
+
+from __future__ import annotations
+
+import math
+
+from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.text.streams import chunks_per_epoch
+
+# The smooth loss is an average over about so many updates; before, it is still mostly its start.
+WINDOW = 1000
+EXPLODED = 1.5  # times the lowest smooth loss: so far above it no start recovers within the window
+# How far the smooth loss ends above its lowest: by a factor, and in nats a character, as the loss
+# of a text that is nearly known by heart doubles for nothing.
+FAR = 1.25, 0.2  # beyond what the parts of one text differ in
+HIGHER = 1.05, 0.05  # beyond what it varies by from update to update
+UNREAD = 0.1  # of the text
+
+
+def failed(checkpoint: Checkpoint) -> bool:
+    """Whether no update has improved on the untrained model, although there were enough."""
+    best, last = checkpoint.best, checkpoint.last
+    if best.update > 0 or best.smooth_loss == 0.0:  # a text of one character has nothing to learn
+        return False
+    return last.update >= WINDOW or last.smooth_loss > EXPLODED * best.smooth_loss
+
+
+def diagnose(checkpoint: Checkpoint) -> list[str]:
+    """Warnings for the user of a training that is over, each with what to try."""
+    config, best, last = checkpoint.config, checkpoint.best, checkpoint.last
+
+    def rose(by: tuple[float, float]) -> bool:
+        factor, nats = by
+        rise = last.smooth_loss - best.smooth_loss
+        return rise > max((factor - 1) * best.smooth_loss, nats * config.seq_length)
+
+    lower = f"try a lower learning rate than {config.learning_rate:g}"
+    if failed(checkpoint):
+        return [
+            f"no update improved on the untrained model, which is what was kept; {lower}, "
+            "fewer hidden units or a smaller clip"
+        ]
+    chunks = chunks_per_epoch(checkpoint.corpus.length, config.batch, config.seq_length)
+    read_since = (last.update - best.update) / chunks
+    unread = 1.0 - best.update / chunks
+    # Worse than to hold all characters for equally likely, it is not the text's fault.
+    learnt = last.smooth_loss <= config.seq_length * math.log(len(checkpoint.vocabulary))
+    if learnt and min(read_since, unread) >= UNREAD and rose(HIGHER):
+        return [
+            f"the best model is that of update {best.update:,}, in the first epoch: it has not "
+            f"seen the last {100 * unread:.0f} % of the text, where the loss is higher; train for "
+            "more epochs, mix the parts of the text, or write with the last model (synth --last)"
+        ]
+    if last.update >= WINDOW and rose(FAR):
+        return [
+            f"the smooth loss ends at {last.smooth_loss:.4g}, far above its lowest, "
+            f"{best.smooth_loss:.4g} at update {best.update:,}; {lower}, or a smaller clip"
+        ]
+    return []

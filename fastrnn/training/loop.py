@@ -1,0 +1,195 @@
+"""The loop of a training: slices of updates, samples, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from fastrnn import checks, memory
+from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
+from fastrnn.errors import FastrnnError
+from fastrnn.kernels.compile import compilation_notice
+from fastrnn.network import REMEDIES, TEXT_BYTES
+from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.storage.destination import Destination
+from fastrnn.storage.files import AnyPath
+from fastrnn.text.corpus import Corpus
+from fastrnn.threads import usable_threads, useful_threads
+from fastrnn.training.diagnosis import diagnose
+from fastrnn.training.observers import Observer, Observers
+from fastrnn.training.progress import Notes
+from fastrnn.training.signals import Signals
+from fastrnn.training.trainer import HISTORY_POINTS, Trainer
+
+COMPILING = "Compiling the kernels: some seconds, the first time only."
+SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
+
+
+@memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))
+def train(
+    corpus: Corpus,
+    config: Config | None = None,
+    *,
+    epochs: int | None = None,
+    updates: int | None = None,
+    path: AnyPath | None = None,
+    overwrite: bool = False,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    sample_every: int = SAMPLE_EVERY,
+    sample_length: int = SAMPLE_LENGTH,
+    threads: int | None = None,
+    observers: Sequence[Observer] | None = None,
+) -> Checkpoint:
+    """Train a network on a text.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The text, from `read_corpus`.
+    config : Config, optional
+        The model and its training; by default the reference experiment's.
+    epochs, updates : int, optional
+        Stop after so many passes over the text, or updates, or at whichever comes first if both are
+        given. Without either, 9 epochs.
+    path : str or path-like, optional
+        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
+        SIGTERM or SIGHUP stops the training; not by a training that ends before its first update.
+        A checkpoint that is there is kept under the next free name, best.1.h5 for best.h5.
+    overwrite : bool
+        Replace that checkpoint instead.
+    checkpoint_every : float
+        Seconds.
+    sample_every, sample_length : int
+        Before the first update and before every `sample_every`-th, synthesize `sample_length`
+        characters; 0 switches samples off.
+    threads : int, optional
+        How many work together, which does not change the results; at most one for each logical
+        processor. By default one for each physical core that the process may use, and fewer where
+        there is too little work for so many.
+    observers : sequence of Observer, optional
+        Are told of progress; an observer has one training at a time. By default notes and warnings
+        go to standard error. `Progress` shows more.
+
+    Returns
+    -------
+    Checkpoint
+        With the model of the lowest smooth loss, exact to the update, in `best`. A training without
+        a path that Ctrl-C stops returns what it has.
+
+    Raises
+    ------
+    FastrnnError
+        If the text is too short, the checkpoint cannot be written, or the loss is not finite any
+        more; in the last case the checkpoint holds the training as it was shortly before.
+    KeyboardInterrupt, SystemExit
+        After SIGINT of a training with a path, or SIGTERM and SIGHUP, with the checkpoint written
+        if there was an update.
+    """
+    corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
+    config = Config() if config is None else checks.instance("config", config, Config)
+    epochs = None if epochs is None else checks.whole("epochs", epochs)
+    updates = None if updates is None else checks.whole("updates", updates)
+    path = None if path is None else checks.path("path", path)
+    overwrite = checks.instance("overwrite", overwrite, bool)
+    checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
+    sample_every = checks.whole("sample_every", sample_every)
+    sample_length = checks.whole("sample_length", sample_length)
+    if sample_every > 0:
+        memory.require(
+            TEXT_BYTES * sample_length,
+            f"sample_length is {checks.shown_value(sample_length)}",
+            "a sample",
+            "write shorter samples",
+        )
+    if threads is None:
+        threads = useful_threads(config, len(corpus.vocabulary))
+    else:
+        threads = usable_threads(threads)
+    tell = Observers([Notes()] if observers is None else observers)
+    destination = None if path is None else Destination(path, overwrite)
+    if destination is not None:
+        # A warning if it is not where it was asked to be.
+        say = tell.noted if destination.path == path else tell.warned
+        for notice in destination.notices:
+            say(notice)
+    # Can be interrupted: there is nothing to save yet.
+    with compilation_notice(lambda: tell.noted(COMPILING)):
+        trainer = Trainer(corpus, config, threads)
+    if destination is not None:
+        destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
+    end = _last_update(trainer.streams.chunks, epochs, updates)
+    with Signals() as signals:
+        tell.started(trainer, end)
+        started = saved = time.monotonic()
+        size = 1  # updates in a slice
+        try:
+            while trainer.update < end and signals.received is None:
+                if _next_sample(trainer.update, sample_every) == trainer.update:
+                    sample = trainer.sample(sample_length, lambda: signals.received is not None)
+                    if sample is None:
+                        break
+                    tell.sampled(sample)
+                size = min(
+                    size,
+                    end - trainer.update,
+                    trainer.streams.chunks - trainer.chunk,
+                    _next_sample(trainer.update + 1, sample_every) - trainer.update,
+                )
+                start = time.monotonic()
+                trainer.advance(size)
+                now = time.monotonic()
+                trainer.seconds = now - started
+                # At most fourfold, as a single slice tells little about how long the next takes.
+                size = max(1, int(min(4.0, SLICE_SECONDS / max(now - start, 1e-9)) * size))
+                tell.progressed(trainer)
+                if destination is not None and now - saved >= checkpoint_every:
+                    try:
+                        _save(destination, trainer.checkpoint(), tell)
+                    except FastrnnError as error:
+                        tell.warned(f"{error}; the training goes on")
+                    saved = time.monotonic()
+        finally:
+            checkpoint = _finish(trainer, destination, tell)
+    if signals.received == signal.SIGINT and path is not None:
+        raise KeyboardInterrupt
+    if signals.received not in (None, signal.SIGINT):
+        raise SystemExit(128 + signals.received)
+    return checkpoint
+
+
+def _save(destination: Destination, checkpoint: Checkpoint, tell: Observer) -> None:
+    if warning := destination.save(checkpoint):
+        tell.warned(warning)
+
+
+def _finish(trainer: Trainer, destination: Destination | None, tell: Observer) -> Checkpoint:
+    """Save, and tell of the end, even if saving fails."""
+    checkpoint = trainer.checkpoint()
+    path = None
+    try:
+        # A training that was stopped before its first update replaces no older one.
+        if destination is not None and (trainer.update > 0 or not os.path.exists(destination.path)):
+            _save(destination, checkpoint, tell)
+            path = destination.path
+        for warning in diagnose(checkpoint):
+            tell.warned(warning)
+    finally:
+        tell.ended(checkpoint, path)
+    return checkpoint
+
+
+def _last_update(chunks: int, epochs: int | None, updates: int | None) -> int:
+    if epochs is None and updates is None:
+        epochs = EPOCHS
+    limits = [] if epochs is None else [epochs * chunks]
+    return min(limits + ([] if updates is None else [updates]))
+
+
+def _next_sample(update: int, sample_every: int) -> int:
+    """After how many updates, at least `update`, the next sample is due."""
+    if sample_every == 0:
+        return sys.maxsize
+    return update + -(update + 1) % sample_every if update > 0 else 0

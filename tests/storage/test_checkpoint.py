@@ -1,0 +1,918 @@
+"""Checkpoints come back bit for bit, or with one line that says why not."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrnn.storage.sealed as sealed_module
+from fastrnn.errors import FastrnnError
+from fastrnn.parameters import Config, initial_parameters
+from fastrnn.storage.checkpoint import (
+    Best,
+    Checkpoint,
+    CorpusInfo,
+    History,
+    Last,
+    Sample,
+    is_checkpoint,
+    load,
+    save,
+)
+
+# Sizes are all different, so that no swapped axis goes unnoticed: m = 5, T = 4, B = 3, K = 7.
+VOCABULARY = "\0\n ae\u0301\U0001f600"
+
+
+def example(vocabulary=VOCABULARY, **options):
+    config = Config(**{"hidden": 5, "seq_length": 4, "batch": 3} | options)
+    rng = np.random.default_rng(7)
+
+    def parameters(seed):
+        return initial_parameters(replace(config, seed=seed), len(vocabulary))
+
+    sampling = np.random.default_rng(3)
+    sampling.integers(10, dtype=np.uint32)  # leaves half of a 64-bit draw in the state
+    return Checkpoint(
+        config=config,
+        vocabulary=vocabulary,
+        corpus=CorpusInfo("tiny.txt", 1000, "0123456789abcdef" * 4, "utf-16"),
+        best=Best(20, 41.25, parameters(1)),
+        last=Last(
+            update=30,
+            epoch=2,
+            chunk=11,
+            smooth_loss=0.1 + 0.2,
+            parameters=parameters(2),
+            memory={name: value**2 for name, value in parameters(3).items()},
+            hidden=rng.uniform(-1, 1, (config.batch, config.hidden)).astype(config.dtype),
+            generator=sampling.bit_generator.state,
+        ),
+        history=History(
+            update=np.array([0, 10, 20, 30]),
+            smooth_loss=np.array([48.0, 45.5, 41.25, 0.3]),
+            samples=[
+                Sample(10, 45.5, "a\0"),
+                Sample(20, 41.25, ""),
+                Sample(30, 0.3, "\U0001f600é"),
+            ],
+        ),
+        seconds=12.5,
+        version="1.2.3",
+    )
+
+
+def bits(value):
+    """A value that equals another one's only if type, shape and every bit are the same."""
+    if is_dataclass(value):
+        return type(value).__name__, bits(vars(value))
+    if isinstance(value, dict):
+        return [(key, bits(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return [bits(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return type(value), value.hex() if isinstance(value, float) else value
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A saved example, alone in its folder."""
+    path = tmp_path / "best.h5"
+    save(path, example())
+    return path
+
+
+def refusal(function, *arguments):
+    with pytest.raises(FastrnnError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert message.isprintable()  # so it is one line
+    return message
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("clip", [5.0, float("inf")])
+def test_round_trip(tmp_path, dtype, clip):
+    checkpoint = example(dtype=dtype, clip=clip)
+    save(tmp_path / "a.h5", checkpoint)
+    assert bits(load(tmp_path / "a.h5")) == bits(checkpoint)
+
+
+def test_generator_continues_where_it_was(path):
+    original, resumed = np.random.default_rng(), np.random.default_rng()
+    original.bit_generator.state = example().last.generator
+    resumed.bit_generator.state = load(path).last.generator
+    for dtype in (np.uint32, np.uint64, np.uint32):
+        draws = original.integers(2**32, size=5, dtype=dtype)
+        assert (resumed.integers(2**32, size=5, dtype=dtype) == draws).all()
+
+
+def test_before_the_first_update(tmp_path):
+    checkpoint = example(vocabulary="x")
+    checkpoint.best.update = checkpoint.last.update = checkpoint.last.chunk = 0
+    checkpoint.history = History(np.array([], np.int64), np.array([]), [])
+    save(tmp_path / "a.h5", checkpoint)
+    assert bits(load(tmp_path / "a.h5")) == bits(checkpoint)
+
+
+def test_array_in_another_memory_order(tmp_path):
+    checkpoint = example()
+    expected = bits(checkpoint)
+    U = checkpoint.best.parameters["U"]
+    checkpoint.best.parameters["U"] = np.asfortranarray(U)
+    save(tmp_path / "a.h5", checkpoint)
+    assert bits(load(tmp_path / "a.h5")) == expected
+
+
+def test_loaded_arrays_are_writable_and_separate(path):
+    checkpoint = load(path)
+    checkpoint.last.parameters["U"][:] = 1
+    checkpoint.last.memory["U"][:] = 2
+    assert bits(checkpoint.best) == bits(example().best)
+    assert (checkpoint.last.parameters["U"] == 1).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("round_trips")
+
+
+characters = st.characters(exclude_categories=["Cs"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_round_trip_of_anything(folder, data):
+    dtype = data.draw(st.sampled_from(["float32", "float64"]))
+    finite = st.floats(allow_nan=False, allow_infinity=False)
+    weight = st.floats(allow_nan=False, allow_infinity=False, width=int(dtype[-2:]))
+    vocabulary = "".join(sorted(data.draw(st.sets(characters, min_size=1, max_size=9))))
+    checkpoint = example(vocabulary, dtype=dtype, seed=data.draw(st.integers(0, 2**31 - 1)))
+
+    weights = data.draw(st.lists(weight, min_size=1, max_size=9))
+    for arrays in (checkpoint.best.parameters, checkpoint.last.parameters):
+        for array in arrays.values():
+            array.flat = weights
+    for array in checkpoint.last.memory.values():
+        array.flat = np.abs(weights)
+    checkpoint.last.hidden.flat = weights
+    checkpoint.corpus.name = data.draw(st.text())
+    checkpoint.last.smooth_loss = data.draw(finite)
+    checkpoint.last.generator["state"] = {
+        "state": data.draw(st.integers(0, 2**128 - 1)),
+        "inc": data.draw(st.integers(0, 2**127 - 1)) * 2 + 1,
+    }
+    texts = data.draw(st.lists(st.text(characters), max_size=4))
+    checkpoint.history.samples = [Sample(30, data.draw(finite), text) for text in texts]
+
+    save(folder / "a.h5", checkpoint)
+    assert bits(load(folder / "a.h5")) == bits(checkpoint)
+
+
+# The file
+
+
+def test_same_content_gives_same_bytes(path):
+    save(path.with_name("b.h5"), example())
+    save(path.with_name("c.h5"), load(path))
+    assert path.read_bytes() == path.with_name("b.h5").read_bytes()
+    assert path.read_bytes() == path.with_name("c.h5").read_bytes()
+
+
+def test_ordinary_hdf5_with_natural_names(path):
+    with h5py.File(path, "r") as file:
+        names = []
+        file.visititems(lambda name, item: names.append((name, getattr(item, "shape", None))))
+        assert json.loads(file["config"][()])["hidden"] == 5
+        assert "".join(map(chr, file["vocabulary"])) == VOCABULARY
+        assert (file["best/parameters/U"][()] == example().best.parameters["U"]).all()
+    parameters = [("U", (5, 7)), ("V", (7, 5)), ("W", (5, 5)), ("b", (5,)), ("c", (7,))]
+    assert names == [
+        ("best", None),
+        ("best/parameters", None),
+        *((f"best/parameters/{name}", shape) for name, shape in parameters),
+        ("best/smooth_loss", ()),
+        ("best/update", ()),
+        ("config", ()),
+        ("corpus", ()),
+        ("history", None),
+        ("history/samples", None),
+        ("history/samples/length", (3,)),
+        ("history/samples/smooth_loss", (3,)),
+        ("history/samples/text", (4,)),
+        ("history/samples/update", (3,)),
+        ("history/smooth_loss", (4,)),
+        ("history/update", (4,)),
+        ("last", None),
+        ("last/chunk", ()),
+        ("last/epoch", ()),
+        ("last/generator", ()),
+        ("last/hidden", (3, 5)),
+        ("last/memory", None),
+        *((f"last/memory/{name}", shape) for name, shape in parameters),
+        ("last/parameters", None),
+        *((f"last/parameters/{name}", shape) for name, shape in parameters),
+        ("last/smooth_loss", ()),
+        ("last/update", ()),
+        ("seconds", ()),
+        ("version", ()),
+        ("vocabulary", (7,)),
+    ]
+
+
+def test_is_checkpoint(path, tmp_path):
+    assert is_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:100])
+    assert is_checkpoint(path)
+    path.write_bytes(b"")
+    assert not is_checkpoint(path)
+    path.write_text("a poem")
+    assert not is_checkpoint(path)
+    assert not is_checkpoint(tmp_path)
+    assert not is_checkpoint(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_checkpoint(tmp_path / "pipe")
+
+
+def test_permissions(tmp_path):
+    path = tmp_path / "a.h5"
+    old = os.umask(0o027)
+    try:
+        save(path, example())
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        save(path, example())
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    finally:
+        os.umask(old)
+
+
+def test_symbolic_link_stays(path, tmp_path):
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to("best.h5")
+    dangling.symlink_to("new.h5")
+    newer = replace(example(), seconds=99.0)
+    save(link, newer)
+    save(dangling, newer)
+    assert link.is_symlink() and dangling.is_symlink()
+    assert load(path).seconds == load(tmp_path / "new.h5").seconds == 99.0
+
+
+def test_path_of_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "\xe9.h5")
+    save(path, example())
+    assert is_checkpoint(path)
+    assert bits(load(path)) == bits(example())
+    assert os.listdir(tmp_path) == ["\xe9.h5"]
+
+
+@pytest.mark.parametrize("stem", ["a" * 252, "\u20ac" * 84], ids=["ASCII", "UTF-8"])
+def test_longest_names(tmp_path, stem):
+    path = tmp_path / f"{stem}.h5"
+    for _ in range(2):
+        save(path, example())
+    assert os.listdir(tmp_path) == [path.name]
+    load(path)
+
+
+def test_read_only_file_stays(path):
+    before = path.read_bytes()
+    path.chmod(0o444)
+    assert refusal(save, path, example()) == (
+        f"cannot save {path}: Permission denied; change the permissions or choose another path"
+    )
+    assert os.listdir(path.parent) == ["best.h5"]
+    assert path.read_bytes() == before
+
+
+# Formats
+
+
+def test_format_1():
+    """A file that the fastrnn of format 1 wrote."""
+    checkpoint = load(Path(__file__).parent / "data" / "format-1.h5")
+    best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    assert checkpoint.config == Config(
+        hidden=3, seq_length=5, batch=2, learning_rate=0.65, seed=9, dtype="float64"
+    )
+    assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
+    assert checkpoint.corpus == CorpusInfo(
+        name="réime.txt",
+        length=44,
+        sha256="6d1ba7a329112c06ee820671782d18d94e8acbaac983c71b7665104ddc525e66",
+        encoding="utf-8",
+    )
+    assert (best.update, best.smooth_loss) == (13, 16.092312739060777)
+    assert (last.update, last.epoch, last.chunk, last.smooth_loss) == (14, 3, 2, 16.09232828624219)
+    assert last.hidden.tolist() == [
+        [0.6012074302605139, -0.9913238176244092, -0.7461870499194432],
+        [0.9909818294422726, 0.8914140126757233, -0.9633691966235237],
+    ]
+    assert best.parameters["W"].tolist() == [
+        [-0.668792568707185, -0.046171599842096185, 0.2176213881174825],
+        [-0.19431973773348638, -1.815843629862193, 1.774982509436597],
+        [0.05445212954800919, -2.4272095851049045, -0.3622799099798237],
+    ]
+    digests = [
+        hashlib.sha256(b"".join(group[name].astype("<f8").tobytes() for name in "UVWbc"))
+        for group in (best.parameters, last.parameters, last.memory)
+    ]
+    assert [digest.hexdigest() for digest in digests] == [
+        "03bd995d7814732d6afd4ec653f5a40d089cb1d1d006c094bb16289c2adcdefa",
+        "d57283111ba6c6854fd12860889b67db59b4758c2cb1f8eb67d0a25b49ce818d",
+        "cb417a2ef63f0ca68eefe95df027a404c217de1f2f3ab5c0b53cbe472fe2bde2",
+    ]
+    assert last.generator == {
+        "bit_generator": "PCG64",
+        "state": {
+            "state": 254006840425851848980437166454697026437,
+            "inc": 210554441082389327479993656945054459349,
+        },
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    assert history.update.tolist() == list(range(1, 15))
+    assert history.smooth_loss[[0, 4, 10, 12, 13]].tolist() == [
+        16.09447474915234,
+        16.101490601252923,
+        16.101000419589138,
+        16.092312739060777,
+        16.09232828624219,
+    ]
+    assert history.samples == [
+        Sample(0, 16.09447474915234, "weœdlyybdl"),
+        Sample(5, 16.101490601252923, "oeeh\U0001f42de, t "),
+        Sample(11, 16.101000419589138, " beurt ne "),
+    ]
+    assert (checkpoint.seconds, checkpoint.version) == (0.0015631760006726836, "0.1.0")
+
+
+def test_formats_do_not_mix(path, tmp_path):
+    older = tmp_path / "format-1.h5"
+    older.write_bytes((Path(__file__).parent / "data" / "format-1.h5").read_bytes())
+    older.write_bytes(sealed(older.read_bytes(), version=2))
+    assert "CorpusInfo has other fields than name, length, sha256, encoding" in refusal(load, older)
+    path.write_bytes(sealed(path.read_bytes(), version=1))
+    assert "corpus has fields of format 2" in refusal(load, path)
+
+
+def test_corpus_of_bytes(path):
+    checkpoint = example("".join(map(chr, range(256))))
+    checkpoint.corpus.encoding = "bytes"
+    save(path, checkpoint)
+    assert load(path).corpus.encoding == "bytes"
+
+
+# Messages of everyday mistakes
+
+
+def test_messages_of_load(path, tmp_path):
+    data = path.read_bytes()
+    other = tmp_path / "other"
+
+    assert refusal(load, other) == (
+        f"cannot load {other}: No such file or directory; check the path, or train a model first"
+    )
+    assert refusal(load, tmp_path) == f"cannot load {tmp_path}: Is a directory; name a file"
+
+    def message(content):
+        other.write_bytes(content)
+        return refusal(load, other).removeprefix(f"cannot load {other}: ")
+
+    none = "it is no fastrnn checkpoint; choose a file that fastrnn saved"
+    again = "; use a backup or train again"
+    assert message(b"") == "it is empty" + again
+    assert message(b"a poem") == none
+    assert message(data[512:]) == none
+    assert message(data[:3]) == none
+    assert message(data[:8]) == "it is damaged, only 8 bytes are left" + again
+    assert message(data[:511]) == "it is damaged, only 511 bytes are left" + again
+    size = len(data)
+    assert message(data[:-1]) == f"it is damaged, it has {size - 1} bytes instead of {size}" + again
+    assert message(data + b"\0") == (
+        f"it is damaged, it has {size + 1} bytes instead of {size}" + again
+    )
+    damaged = bytearray(data)
+    damaged[200] = 1
+    assert message(damaged) == "it is damaged in its header" + again
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    assert message(damaged) == ("it is damaged, its contents do not match their checksum" + again)
+    assert message(sealed(data, version=3)) == (
+        "it has format 3, this fastrnn reads formats 1 and 2; upgrade fastrnn"
+    )
+    assert message(sealed(data[:512] + b"no HDF5")).startswith("its contents are invalid, ")
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert refusal(load, pipe) == (
+        f"cannot load {pipe}: it is no regular file; choose a file that fastrnn saved"
+    )
+    wrong = r"path is 'a\x00b', but must be a path, and those have no NUL"
+    assert refusal(load, "a\0b") == wrong
+    assert refusal(load, 3) == "path is 3, but must be a path"
+    assert refusal(load, io.BytesIO()) == "path is of type BytesIO, but must be a path"
+    assert refusal(load, "a\nb").startswith("cannot load 'a\\nb': No such file or directory; ")
+
+
+def test_edited_with_h5py_in_place(path):
+    with h5py.File(path, "r+") as file:
+        file["best/smooth_loss"][()] = 1.0
+    assert "it is damaged" in refusal(load, path)
+
+
+def test_messages_of_save(path, tmp_path):
+    missing, name = tmp_path / "missing" / "a.h5", tmp_path / ("x" * 300)
+    assert refusal(save, missing, example()) == (
+        f"cannot save {missing}: No such file or directory; create its folder first"
+    )
+    assert (
+        refusal(save, tmp_path, example()) == f"cannot save {tmp_path}: Is a directory; name a file"
+    )
+    assert refusal(save, name, example()) == (
+        f"cannot save {name}: File name too long; choose another path"
+    )
+    os.mkfifo(tmp_path / "pipe")
+    assert "Invalid argument" in refusal(save, tmp_path / "pipe", example())
+
+    before = path.read_bytes()
+    checkpoint = example()
+    checkpoint.last.parameters["W"][1, 2] = np.nan
+    assert refusal(save, path, checkpoint) == (
+        f"cannot save {path}: last/parameters/W contains NaN or infinity; "
+        "an older file is unchanged"
+    )
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["best.h5", "pipe"]
+
+
+def set_(part, field, value):
+    """A change of one field, of the checkpoint itself or of a part of it."""
+    return lambda ck: setattr(getattr(ck, part) if part else ck, field, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (set_("", "vocabulary", "aabcdef"), "the vocabulary is not in strictly increasing order"),
+        (set_("", "vocabulary", "abcdef\ud800"), "surrogates not allowed"),
+        (set_("", "vocabulary", "abc"), "best/parameters/U has the shape (5, 7) instead of (5, 3)"),
+        (set_("", "seconds", float("nan")), "seconds contains NaN or infinity"),
+        (set_("", "seconds", -1.0), "seconds is negative"),
+        (set_("", "version", None), "version is no text"),
+        (set_("corpus", "name", None), "the name of the corpus is no text"),
+        (set_("corpus", "name", "x" * 70000), "corpus is longer than 65536 bytes"),
+        (set_("corpus", "length", 0), "the length of the corpus is no positive number"),
+        (set_("corpus", "sha256", "A" * 64), "the SHA-256 of the corpus is not 64"),
+        (set_("corpus", "encoding", None), "the encoding of the corpus is no text"),
+        (set_("corpus", "encoding", "bytes"), "the vocabulary has characters above U+00FF"),
+        (set_("best", "update", 31), "best/update is not between 0 and last/update"),
+        (set_("best", "update", True), "best/update is bool instead of int64"),
+        (set_("best", "smooth_loss", float("inf")), "best/smooth_loss contains NaN or infinity"),
+        (set_("last", "epoch", -1), "last/epoch is negative"),
+        (set_("last", "chunk", 84), "last/chunk is outside the corpus"),
+        (set_("last", "update", 29), "history is not between 0 and last/update"),
+        (set_("last", "hidden", np.zeros((3, 5))), "last/hidden is float64 instead of float32"),
+        (set_("last", "generator", {}), "last/generator is no state of a PCG64 generator"),
+        (set_("last", "more", 1), "unexpected ['last/more']"),
+        (lambda ck: ck.last.memory["V"].fill(-1), "last/memory/V is negative"),
+        (lambda ck: ck.last.memory.pop("V"), "unexpected ['last/memory/V']"),
+        (set_("history", "update", np.array([0, 5, 5, 7])), "history/update is not strictly incr"),
+        (set_("history", "update", np.array([-1, 5, 6, 7])), "history is not between 0 and last/"),
+        (
+            set_("history", "update", np.array([0, 1])),
+            "history/smooth_loss has the shape (4,) inst",
+        ),
+        (set_("history", "samples", [Sample(31, 1.0, "a")]), "history is not between 0 and last/"),
+        (set_("history", "samples", [Sample(1.5, 1.0, "a")]), "history/samples/update is float64"),
+        (set_("history", "samples", [Sample(1, 1.0, "\udc00")]), "surrogates not allowed"),
+    ],
+)
+def test_save_refuses_what_load_would(path, change, problem):
+    before = path.read_bytes()
+    checkpoint = example()
+    change(checkpoint)
+    assert problem in refusal(save, path, checkpoint)
+    assert path.read_bytes() == before
+
+
+def test_empty_vocabulary(path):
+    assert "the vocabulary is empty" in refusal(save, path, example(""))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bit_generator": "MT19937"},
+        {"has_uint32": 2},
+        {"has_uint32": True},
+        {"uinteger": 2**32},
+        {"uinteger": -1},
+        {"more": 1},
+        {"state": None},
+        {"state": {"state": 2**128, "inc": 1}},
+        {"state": {"state": -1, "inc": 1}},
+        {"state": {"state": 1.5, "inc": 1}},
+        {"state": {"state": 1, "inc": 2}},
+        {"state": {"state": 1, "inc": 2**128 + 1}},
+        {"state": {"state": 1, "inc": 1, "more": 1}},
+    ],
+)
+def test_generator_that_numpy_would_take(path, change):
+    checkpoint = example()
+    checkpoint.last.generator |= change
+    problem = "last/generator is no state of a PCG64 generator"
+    assert problem in refusal(save, path, checkpoint)
+    text = json.dumps(checkpoint.last.generator).encode()
+    hostile(path, put("last/generator", np.bytes_(text)))
+    assert problem in refusal(load, path)
+
+
+# Damage
+
+
+def sealed(data, version=2):
+    """The file with a valid seal, from the description of the format and not from its code."""
+    digest = hashlib.sha256(data[512:]).digest()
+    head = b"\x93FASTRNN" + struct.pack("<IIQ", version, 512, len(data)) + digest
+    return (head + hashlib.sha256(head).digest()).ljust(512, b"\0") + data[512:]
+
+
+def damaged(data, rng):
+    """The file with a bit, a few bytes or a whole stretch changed, or cut, or with bytes moved."""
+    result = bytearray(data)
+    start = rng.randrange(len(data))
+    if rng.random() < 0.5:
+        result[start] ^= 1 << rng.randrange(8)
+    elif rng.random() < 0.5:
+        result[start : start + 64] = rng.randbytes(min(64, len(data) - start))
+    elif rng.random() < 0.5:
+        del result[start:]
+    else:
+        del result[start : start + rng.randrange(1, 100)]
+    return bytes(result)
+
+
+def test_every_damage_is_noticed(path):
+    data, rng = path.read_bytes(), random.Random(1)
+    assert sealed(data) == data
+    for _ in range(400):
+        change = damaged(data, rng)
+        assert change != data
+        path.write_bytes(change)
+        refusal(load, path)
+
+
+def test_damage_under_a_valid_seal_is_no_crash(path):
+    data, rng = path.read_bytes(), random.Random(2)
+    outcomes = []
+    for _ in range(300):
+        path.write_bytes(sealed(damaged(data, rng).ljust(513, b"\0")))
+        try:
+            load(path)
+            outcomes.append("loaded")  # a weight was hit, or an unused byte
+        except FastrnnError as error:
+            assert str(error).isprintable()
+            outcomes.append("refused")
+    assert set(outcomes) == {"loaded", "refused"}
+
+
+# Well-formed files that mean harm, with a valid seal
+
+
+def hostile(path, *changes):
+    buffer = io.BytesIO(path.read_bytes())
+    with h5py.File(buffer, "r+") as file:
+        for change in changes:
+            change(file)
+    path.write_bytes(sealed(buffer.getvalue()))
+
+
+def put(name, value, **options):
+    """Replace (or add) one dataset or link."""
+
+    def change(file):
+        if name in file:
+            del file[name]
+        if isinstance(value, (h5py.SoftLink, h5py.ExternalLink, np.dtype)):
+            file[name] = value
+        elif value is dict:
+            file.create_group(name)
+        elif value is None:
+            file.create_dataset(name, **options)
+        else:
+            file.create_dataset(name, data=value, **options)
+
+    return change
+
+
+def compact(file):
+    del file["best/parameters/U"]
+    storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    storage.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple((5, 7))
+    group = file["best/parameters"].id
+    dataset = h5py.h5d.create(group, b"U", h5py.h5t.IEEE_F32LE, space, storage)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros((5, 7), np.float32))
+
+
+def virtual(file):
+    del file["best/parameters/U"]
+    layout = h5py.VirtualLayout((5, 7), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "U", (5, 7))
+    file.create_virtual_dataset("best/parameters/U", layout)
+
+
+def cycle(file):
+    file["best/parameters/again"] = file["best"]
+
+
+def attribute(name):
+    return lambda file: file[name].attrs.create("note", 1)
+
+
+def config_json(**changes):
+    values = json.loads('{"hidden": 5, "seq_length": 4, "batch": 3, "learning_rate": 0.1}')
+    values |= {"sigma": 0.01, "clip": 5.0, "seed": 0, "dtype": "float32"}
+    return put("config", np.bytes_(json.dumps(values | changes)))
+
+
+def config_text(old, new):
+    """Change the text of the configuration itself."""
+
+    def change(file):
+        text = file["config"][()].decode()
+        assert old in text
+        put("config", np.bytes_(text.replace(old, new)))(file)
+
+    return change
+
+
+U = "best/parameters/U"
+u = example().best.parameters["U"]
+NOT_OURS = "config is not the JSON that fastrnn writes"
+FIELDS = (
+    "the configuration has other fields than "
+    "batch, clip, dtype, hidden, learning_rate, seed, seq_length, sigma"
+)
+HOSTILE = {
+    "external link": (put(U, h5py.ExternalLink("o.h5", "U")), f"{U} is a link"),
+    "soft link": (put(U, h5py.SoftLink("/last/parameters/U")), f"{U} is a link"),
+    "link cycle": (put(U, h5py.SoftLink(f"/{U}")), f"{U} is a link"),
+    "linked group": (put("last", h5py.SoftLink("/best")), "last/update is a link"),
+    "circle of groups": (cycle, "/best/parameters has unknown members"),
+    "virtual": (virtual, f"{U} is not stored contiguously"),
+    "external storage": (
+        put(U, None, shape=(5, 7), dtype="f4", external=[("/etc/passwd", 0, 140)]),
+        f"{U} is not stored contiguously",
+    ),
+    "compact": (compact, f"{U} is not stored contiguously"),
+    "chunked": (put(U, u, chunks=(5, 7)), f"{U} is not stored contiguously"),
+    "gzip": (put(U, u, compression="gzip"), f"{U} is not stored contiguously"),
+    "checksum": (put(U, u, fletcher32=True), f"{U} is not stored contiguously"),
+    "float64": (put(U, u.astype("f8")), f"{U} is not of type float32"),
+    "float16": (put(U, u.astype("f2")), f"{U} is not of type float32"),
+    "big-endian": (put(U, u.astype(">f4")), f"{U} is not of type float32"),
+    "bool": (put(U, u > 0), f"{U} is not of type float32"),
+    "int32": (put(U, u.astype("i4")), f"{U} is not of type float32"),
+    "text": (put(U, u.astype("S4")), f"{U} is not of type float32"),
+    "compound": (put(U, u.view([("x", "f4")])), f"{U} is not of type float32"),
+    "objects": (put(U, None, shape=(5, 7), dtype=h5py.ref_dtype), f"{U} is not stored completely"),
+    "transposed": (put(U, u.T), f"{U} has the shape (7, 5) instead of (5, 7)"),
+    "one number": (put(U, u[:1, :1]), f"{U} has the shape (1, 1) instead of (5, 7)"),
+    "scalar": (put(U, u[0, 0]), f"{U} has the shape () instead of (5, 7)"),
+    "no space": (put(U, h5py.Empty("f4")), f"{U} is not stored contiguously"),
+    "not written": (put(U, None, shape=(5, 7), dtype="f4"), f"{U} is not stored completely"),
+    "huge": (put(U, None, shape=(10**6, 10**6), dtype="f4"), f"{U} is not stored completely"),
+    "huge vocabulary": (
+        put("vocabulary", None, shape=(10**12,), dtype="u4"),
+        "vocabulary is not stored completely",
+    ),
+    "NaN": (put(U, u * np.float32("nan")), f"{U} contains NaN or infinity"),
+    "infinity": (put(U, u + np.float32("inf")), f"{U} contains NaN or infinity"),
+    "more at the top": (put("more", 1), "/ has unknown members"),
+    "more below": (put("best/more", 1), "/best has unknown members"),
+    "less": (lambda file: file.pop(U), f"{U} is missing"),
+    "group": (put(U, dict), f"{U} is no dataset"),
+    "named type": (put(U, np.dtype("f4")), f"{U} is no dataset"),
+    "dataset as group": (put("best/parameters", 1), f"{U} is missing"),
+    "attribute of a dataset": (attribute(U), f"/{U} has attributes"),
+    "attribute of a group": (attribute("best"), "/best has attributes"),
+    "attribute of the file": (attribute("/"), "/ has attributes"),
+    "repeated key": (config_text('"seed": 0', '"seed": 1, "seed": 0'), NOT_OURS),
+    "spaces": (config_text(" ", "  "), NOT_OURS),
+    "1e999": (config_text("5.0", "1e999"), "Out of range float values are not JSON compliant"),
+    "Infinity": (config_text("5.0", "Infinity"), "Out of range float values are not JSON"),
+    "JSON NaN": (config_text("5.0", "NaN"), "Out of range float values are not JSON compliant"),
+    "no JSON": (put("config", np.bytes_(b"hidden=5")), "Expecting value"),
+    "not UTF-8": (put("config", np.bytes_(b'"\xff"')), "invalid start byte"),
+    "nested": (put("config", np.bytes_(b"[" * 50000)), "while decoding a JSON array"),
+    "many digits": (config_text('"seed": 0', '"seed": ' + "9" * 5000), "Exceeds the limit"),
+    "long": (put("config", np.bytes_(b"[" * 65537)), "config is longer than 65536 bytes"),
+    "array": (put("config", np.bytes_(b"[]")), FIELDS),
+    "unknown key": (config_json(cell="lstm"), FIELDS),
+    "missing key": (config_text(', "seed": 0', ""), FIELDS),
+    "100.0": (config_json(hidden=5.0), "hidden is 5.0, but must be a whole number from 1 to"),
+    "true": (config_json(batch=True), "batch is True, but must be a whole number from 1 to"),
+    "no units": (config_json(hidden=0), "hidden is 0, but must be a whole number from 1 to"),
+    "no rate": (config_json(learning_rate=None), "learning-rate is None, but must be"),
+    "other size": (config_json(hidden=6), f"{U} has the shape (5, 7) instead of (6, 7)"),
+    "huge size": (config_json(hidden=2**31 - 1), f"{U} has the shape (5, 7) instead of (2147"),
+    "other type": (config_json(dtype="float64"), f"{U} is not of type float64"),
+    "no type": (config_json(dtype="object"), "dtype is 'object', but must be float32 or float64"),
+    "variable length": (
+        put("config", "{}", dtype=h5py.string_dtype()),
+        "config is not stored completely",
+    ),
+    "UTF-8 text": (
+        put("config", np.bytes_(b"{}"), dtype=h5py.string_dtype("utf-8", 2)),
+        "config is not of type json",
+    ),
+    "texts": (put("config", np.array([b"{}", b"{}"])), "config has the shape (2,) instead of ()"),
+    "corpus": (put("corpus", np.bytes_(b"{}")), "CorpusInfo has other fields than name, length, s"),
+    "version": (put("version", np.bytes_(b"1")), "version is no text"),
+    "surrogate": (
+        put("vocabulary", np.arange(0xD800, 0xD807, dtype="u4")),
+        "code point in surrogate code point range",
+    ),
+    "no character": (
+        put("vocabulary", np.arange(0x110000, 0x110007, dtype="u4")),
+        "code point not in range(0x110000)",
+    ),
+    "order": (
+        put("vocabulary", np.arange(7, 0, -1).astype("u4")),
+        "the vocabulary is not in strictly increasing order",
+    ),
+    "no vocabulary": (
+        put("vocabulary", np.array([], "u4")),
+        f"{U} has the shape (5, 7) instead of (5, 0)",
+    ),
+    "best after last": (put("best/update", 31), "best/update is not between 0 and last/update"),
+    "negative update": (put("best/update", -1), "best/update is not between 0 and last/update"),
+    "negative sum": (
+        put("last/memory/b", np.full(5, -1, "f4")),
+        "last/memory/b is negative",
+    ),
+    "negative length": (put("history/samples/length", np.array([5, -2, 1])), "samples have gaps"),
+    "length": (put("history/samples/length", np.array([2, 0, 1])), "samples have gaps"),
+    "overflow": (put("history/samples/length", np.full(3, 2**63 - 1)), "samples have gaps"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file(path, name):
+    change, problem = HOSTILE[name]
+    hostile(path, change)
+    message = refusal(load, path)
+    assert message.startswith(f"cannot load {path}: its contents are invalid, ")
+    assert message.endswith("; use a backup or train again")
+    assert problem in message
+
+
+def test_the_tools_of_hostile_files_alone_do_no_harm(path):
+    hostile(path, put(U, u), config_json())
+    assert bits(load(path)) == bits(example())
+
+
+# Disks, interruptions and kills
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_full_disk(path, monkeypatch):
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
+    assert refusal(save, path, replace(example(), seconds=99.0)) == (
+        f"cannot save {path}: No space left on device; free some disk space"
+    )
+    assert os.listdir(path.parent) == ["best.h5"]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_interruption(path, monkeypatch, function):
+    before = path.read_bytes()
+    monkeypatch.setattr(os, function, failing(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        save(path, replace(example(), seconds=99.0))
+    assert os.listdir(path.parent) == ["best.h5"]
+    assert path.read_bytes() == before
+
+
+def test_order_that_survives_a_power_cut(path, monkeypatch):
+    events, fsync, rename = [], os.fsync, os.replace
+
+    def logged_fsync(number):
+        events.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def logged_replace(source, target):
+        events.append("replace")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "replace", logged_replace)
+    save(path, example())
+    assert events == ["file", "replace", "folder"]
+
+
+def test_folder_that_cannot_be_synced(path, monkeypatch):
+    """The file is saved all the same, so this must not be reported as a failure."""
+    fsync = os.fsync
+
+    def files_only(number):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    save(path, replace(example(), seconds=99.0))
+    assert load(path).seconds == 99.0
+
+
+def test_too_large(path, monkeypatch):
+    size = path.stat().st_size
+    monkeypatch.setattr(sealed_module, "MAX_FILE", size)
+    save(path, load(path))
+    monkeypatch.setattr(sealed_module, "MAX_FILE", size - 1)
+    assert f"it would have more than {size - 1} bytes" in refusal(save, path, example())
+    assert "it is damaged" in refusal(load, path)
+
+
+def run(code, path):
+    """Another process that has loaded the checkpoint at `path`."""
+    start = (
+        "import sys; from fastrnn.storage.checkpoint import *\n"
+        "path = sys.argv[1]; ck = load(path)\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", start + code, str(path)]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE)
+
+
+def test_limit_on_the_file_size(path):
+    before = path.read_bytes()
+    code = """
+import os, resource
+ck.seconds = 99.0
+for limit in [0, 1, 511, 512, 513, 4096, 8192, os.path.getsize(path) - 1]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        save(path, ck)
+    except ValueError as error:
+        os.write(1, f"{type(error).__name__} {error}\\n".encode())
+"""
+    process = run(code, path)
+    output, _ = process.communicate(timeout=60)
+    expected = (
+        f"FastrnnError cannot save {path}: File too large; "
+        "raise the limit on file sizes (ulimit -f)\n"
+    )
+    assert output == expected * 8
+    assert process.returncode == 0
+    assert os.listdir(path.parent) == ["best.h5"]
+    assert path.read_bytes() == before
+
+
+def test_kill_at_any_moment(path):
+    code = """
+while True:
+    ck.seconds += 1
+    save(path, ck)
+    print("saved", flush=True)
+"""
+    rng = random.Random(4)
+    for _ in range(5):
+        before = load(path).seconds
+        process = run(code, path)
+        assert process.stdout.readline() == "saved\n"
+        time.sleep(rng.uniform(0.05, 0.2))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert load(path).seconds > before

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastrnn.errors import FastrnnError
+from fastrnn.text.streams import Streams
+
+
+def test_chunks_by_hand():
+    streams = Streams(np.arange(17, dtype=np.uint8), batch=2, seq_length=3, characters=200)
+    # Two streams of 8, of which 7 make two chunks; 7, 15 and 16 are dropped.
+    assert streams.chunks == 2
+    whole = streams.read(0, 2)
+    assert whole.tolist() == [[0, 8], [1, 9], [2, 10], [3, 11], [4, 12], [5, 13], [6, 14]]
+    assert streams.read(1, 1).tolist() == [[3, 11], [4, 12], [5, 13], [6, 14]]
+    assert whole.dtype == np.int32
+    assert whole.flags.c_contiguous
+
+
+@st.composite
+def sizes(draw):
+    """Length, batch and sequence length of which at least one chunk can be made."""
+    batch, seq_length = draw(st.integers(1, 7)), draw(st.integers(1, 9))
+    shortest = batch * (seq_length + 1)
+    return draw(st.integers(shortest, shortest + 200)), batch, seq_length
+
+
+@given(sizes(), st.data())
+def test_pieces_put_together_are_the_whole(size, data):
+    length, batch, T = size
+    streams = Streams(np.arange(length, dtype=np.uint16), batch, T, length)
+    whole = streams.read(0, streams.chunks)
+    assert whole.shape == (streams.chunks * T + 1, batch)
+    pieces, first = [], 0
+    while first < streams.chunks:
+        count = data.draw(st.integers(1, streams.chunks - first))
+        piece = streams.read(first, count)
+        assert np.array_equal(piece[-1], whole[(first + count) * T])
+        pieces.append(piece[:-1])
+        first += count
+    assert np.array_equal(np.concatenate(pieces), whole[:-1])
+
+
+@given(sizes())
+def test_every_chunk_predicts_the_next_character_of_its_stream(size):
+    length, batch, T = size
+    codes = np.arange(length, dtype=np.uint16)
+    streams = Streams(codes, batch, T, length)
+    stream = length // batch
+    assert streams.chunks * T < stream <= (streams.chunks + 1) * T
+    for i in range(streams.chunks):
+        chunk = streams.read(i, 1)
+        for s in range(batch):
+            start = s * stream + i * T
+            assert np.array_equal(chunk[:-1, s], codes[start : start + T])
+            assert np.array_equal(chunk[1:, s], codes[start + 1 : start + T + 1])
+
+
+def test_one_stream_is_the_text_in_order():
+    codes = np.random.default_rng(0).integers(0, 200, 101).astype(np.uint8)
+    streams = Streams(codes, batch=1, seq_length=25, characters=200)
+    assert streams.chunks == 4
+    assert np.array_equal(streams.read(0, 4)[:, 0], codes)
+
+
+@pytest.mark.parametrize(("length", "chunks"), [(26, 1), (50, 1), (51, 2)])
+def test_a_chunk_needs_one_character_more_than_its_length(length, chunks):
+    assert (
+        Streams(np.zeros(length, np.uint8), batch=1, seq_length=25, characters=200).chunks == chunks
+    )
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 103])
+def test_too_short_a_text(length):
+    with pytest.raises(FastrnnError) as caught:
+        Streams(np.zeros(length, np.uint8), batch=4, seq_length=25, characters=200)
+    assert str(caught.value) == (
+        f"the text has {length} characters, but batch 4 and sequence length 25 need at least 104; "
+        "give a longer text, or a smaller batch or sequence length"
+    )
+
+
+def test_just_long_enough_a_text():
+    assert Streams(np.zeros(104, np.uint8), batch=4, seq_length=25, characters=200).chunks == 1
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 5), (4, 1), (2, -1)])
+def test_no_chunks_outside_the_text(first, count):
+    with pytest.raises(AssertionError):
+        Streams(np.zeros(101, np.uint8), batch=1, seq_length=25, characters=200).read(first, count)
+
+
+def test_memory_mapped_codes(tmp_path):
+    codes = np.arange(1000, dtype=np.uint16)
+    np.save(tmp_path / "codes.npy", codes)
+    mapped = np.load(tmp_path / "codes.npy", mmap_mode="r")
+    streams = Streams(mapped, batch=3, seq_length=7, characters=1000)
+    assert np.shares_memory(streams._streams, mapped)  # a view, nothing was copied
+    piece = streams.read(5, 2)
+    assert type(piece) is np.ndarray
+    assert np.array_equal(piece, Streams(codes, batch=3, seq_length=7, characters=1000).read(5, 2))
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+@pytest.mark.parametrize(("start", "stop", "step"), [(0, 1000, 1), (300, 900, 1), (1, 1000, 3)])
+def test_slices_of_memory_mapped_codes(tmp_path, mode, start, stop, step):
+    codes = np.arange(1000, dtype=np.uint16)
+    np.save(tmp_path / "codes.npy", codes)
+    mapped = np.load(tmp_path / "codes.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[500] = codes[500] = 7  # which is not in the file
+    part = Streams(mapped[100:][start:stop:step], 2, 5, 1000)
+    expected = Streams(codes[100:][start:stop:step], 2, 5, 1000)
+    assert np.array_equal(part.read(0, part.chunks), expected.read(0, part.chunks))
+
+
+@pytest.mark.parametrize("code", [65, 255, 2**32 - 1, -1])
+def test_a_code_outside_the_vocabulary(code):
+    codes = np.zeros(100, np.int64)
+    codes[50] = code
+    streams = Streams(codes, 2, 7, characters=65)
+    streams.read(1, 6)
+    with pytest.raises(FastrnnError) as caught:
+        streams.read(0, 1)
+    assert str(caught.value) == (
+        "the text is damaged, it has codes that stand for none of its 65 characters; read it again"
+    )

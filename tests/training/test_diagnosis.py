@@ -1,0 +1,63 @@
+"""What is said of a training's loss, and when."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastrnn.config import Config
+from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.text.corpus import Corpus
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.diagnosis import diagnose, failed
+from fastrnn.training.trainer import Trainer
+
+T, CHUNKS = 25, 4000
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    """Before its first update, on a text of CHUNKS chunks."""
+    vocabulary = Vocabulary("".join(map(chr, range(65, 130))))
+    codes = np.arange(CHUNKS * T + 1) % 65
+    corpus = Corpus("text", codes.astype(np.uint8), vocabulary, "0" * 64)
+    return Trainer(corpus, Config(hidden=2, seq_length=T)).checkpoint()
+
+
+def after(checkpoint: Checkpoint, update: int, loss: float, best: int, lowest: float) -> Checkpoint:
+    """The same after some updates; losses in nats a character."""
+    return replace(
+        checkpoint,
+        best=replace(checkpoint.best, update=best, smooth_loss=lowest * T),
+        last=replace(checkpoint.last, update=update, smooth_loss=loss * T),
+    )
+
+
+@pytest.mark.parametrize(
+    ("update", "loss", "best", "lowest", "word"),
+    [
+        # Nothing improved on the start.
+        (1000, 4.21, 0, 4.2, "no update improved"),
+        (30, 9.0, 0, 4.2, "no update improved"),
+        (300, 4.4, 0, 4.2, None),  # most of it is still the start
+        (1, 4.2, 0, 4.2, None),
+        (9000, 0.0, 0, 0.0, None),  # a text of a single character
+        # The lowest lies in the first epoch.
+        (4000, 3.0, 2000, 1.0, "it has not seen the last 50 % of the text"),
+        (40_000, 1.2, 2000, 1.0, "it has not seen the last 50 % of the text"),
+        (2100, 1.2, 2000, 1.0, None),  # hardly anything was read since
+        (4000, 1.2, 3900, 1.0, None),  # hardly anything was left
+        (4000, 1.02, 2000, 1.0, None),
+        # It ends far above the lowest.
+        (9000, 4.3, 2000, 1.0, "far above its lowest"),  # and above ln 65
+        (40_000, 1.4, 20_000, 1.0, "far above its lowest"),
+        (40_000, 1.1, 20_000, 1.0, None),
+        (40_000, 0.02, 20_000, 0.005, None),  # known by heart
+    ],
+)
+def test_diagnosis(checkpoint, update, loss, best, lowest, word) -> None:
+    trained = after(checkpoint, update, loss, best, lowest)
+    warnings = diagnose(trained)
+    assert len(warnings) == (word is not None)
+    assert word is None or word in warnings[0]
+    assert failed(trained) == (word == "no update improved")
