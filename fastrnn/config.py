@@ -17,7 +17,8 @@ from fastrnn.errors import FastrnnError
 CELLS = ("rnn", "lstm", "gru")
 DTYPES = ("float32", "float64")
 MOST_THREADS = 1024
-MOST = 2**31 - 1
+MOST_LAYERS = 1000
+MOST = 2**31 - 1  # of anything else
 
 EPOCHS = 9
 SAMPLE_EVERY = 10_000  # updates
@@ -125,7 +126,7 @@ class Architecture:
 
     cell: str = option("rnn", CELLS, "Kind of the layers.")
     hidden: int = option(100, Whole(1, MOST), "Hidden units of each layer.")
-    layers: int = option(1, Whole(1, MOST), "Layers, each on the hidden states of the one below.")
+    layers: int = option(1, Whole(1, MOST_LAYERS), "Layers, each of which reads the one below.")
     dtype: str = option("float32", DTYPES, "Type of parameters and arithmetic.")
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ def refusal(**settings) -> str:
         ("hidden", 2**31, "a whole number from 1 to 2147483647"),
         ("hidden", 5.0, "a whole number from 1 to 2147483647"),
         ("hidden", None, "a whole number from 1 to 2147483647"),
-        ("layers", 0, "a whole number from 1 to 2147483647"),
+        ("layers", 0, "a whole number from 1 to 1000"),
         ("batch", True, "a whole number from 1 to 2147483647"),
         ("seed", -1, "a whole number from 0 to 2147483647"),
         ("seq_length", "25", "a whole number from 1 to 2147483647"),
