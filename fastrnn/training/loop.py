@@ -22,7 +22,6 @@ from fastrnn.threads import usable_threads, useful_threads
 from fastrnn.training.diagnosis import diagnose
 from fastrnn.training.observers import Observer, Observers
 from fastrnn.training.progress import Notes
-from fastrnn.training.schedule import total_updates
 from fastrnn.training.signals import Signals
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
 
@@ -122,7 +121,7 @@ def train(
         trainer = Trainer(corpus, config, threads)
     if destination is not None:
         destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
-    end = total_updates(config, trainer.streams.chunks)
+    end = trainer.end
     with Signals() as signals:
         tell.started(trainer, end)
         started = saved = time.monotonic()
