@@ -246,7 +246,8 @@ def forward(
         after[l::L] = states[:, -1]
         outputs, mask = states[0, 1:], None
         if keys is not None and dropout:
-            mask = dropout_mask(keys[l], dropout, T, B, m) / outputs.real.dtype.type(1 - dropout)
+            mask = dropout_mask(keys[l], dropout, T, B, m).astype(outputs.real.dtype)
+            mask /= 1 - dropout
             outputs = outputs * mask
         layers.append(Layer(states, kept, mask, outputs.reshape(T * B, m)))
     o = layers[-1].outputs @ parameters["V"].T
