@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -132,16 +133,19 @@ def central_difference(network: Network, name: str, codes: np.ndarray) -> np.nda
     return derivative
 
 
-def complex_step(parameters: Parameters, name: str, codes: np.ndarray) -> np.ndarray:
-    """Derivative of the NumPy reference's loss with respect to every element of a parameter."""
+def complex_step(parameters: Parameters, name: str, state: np.ndarray, *rest: Any) -> np.ndarray:
+    """Derivative of the NumPy reference's loss with respect to every element of a parameter.
+
+    The other arguments are those of `reference.forward`.
+    """
     complex_parameters = {key: value.astype(np.complex128) for key, value in parameters.items()}
+    inputs = complex_parameters, state.astype(np.complex128), *rest
     parameter = complex_parameters[name]
-    h = np.zeros((codes.shape[1], parameters["W"].shape[0]), np.complex128)
     derivative = np.empty(parameter.shape)
     for i in np.ndindex(parameter.shape):
         value = parameter[i]
         parameter[i] = value + 1j * COMPLEX_STEP
-        derivative[i] = reference.forward(complex_parameters, h, codes).loss.imag / COMPLEX_STEP
+        derivative[i] = reference.forward(*inputs).loss.imag / COMPLEX_STEP
         parameter[i] = value
     return derivative
 
