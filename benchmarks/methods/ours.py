@@ -26,9 +26,11 @@ class Baseline:
 
     def reset(self, memory: float = 0.0) -> None:
         task = self.task
-        self.h = np.zeros((task.B, task.config.hidden), task.dtype)
+        self.state = np.zeros((1, task.B, task.config.hidden), task.dtype)
         self.weights = {name: x.copy() for name, x in task.initial.items()}
-        self.memory = {name: np.full_like(x, memory) for name, x in task.initial.items()}
+        self.optimizer_state = reference.optimizer_state(task.config, self.weights)
+        for squares in self.optimizer_state["squares"].values():
+            squares[...] = memory
         self.i = 0
 
     def train(self, updates: int) -> float:
@@ -36,10 +38,10 @@ class Baseline:
         for _ in range(updates):
             read = self.task.chunk(self.i)
             codes = self.task.codes[read.start : read.stop + 1]
-            passed = reference.forward(self.weights, self.h, codes)
+            passed = reference.forward(self.weights, self.state, codes)
             gradient = reference.backward(self.weights, passed, codes)
-            reference.update(self.weights, gradient, self.memory, config.learning_rate, config.clip)
-            self.h = passed.h[-1]
+            reference.update(config, self.weights, gradient, self.optimizer_state, self.i)
+            self.state = passed.state
             self.i += 1
         return float(passed.loss)
 

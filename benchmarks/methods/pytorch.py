@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 
 from fastrnn.parameters import Parameters
-from fastrnn.reference import EPSILON
 from methods import LeftOut, Task
 
 
@@ -59,7 +58,7 @@ class Text:
         torch._foreach_clamp_min_(gradient, -config.clip)
         torch._foreach_clamp_max_(gradient, config.clip)
         torch._foreach_addcmul_(self.memory, gradient, gradient)
-        root = torch._foreach_add(self.memory, EPSILON)
+        root = torch._foreach_add(self.memory, config.epsilon)
         torch._foreach_sqrt_(root)
         torch._foreach_addcdiv_(self.theta, gradient, root, -config.learning_rate)
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastrnn.parameters import Parameters
-from fastrnn.reference import EPSILON
 from methods import Task
 
 
@@ -69,7 +68,9 @@ def many_updates(task, recurrence, state, codes, start, stop):
         gradient = jax.tree.map(lambda g: jnp.clip(g, -config.clip, config.clip), gradient)
         memory = jax.tree.map(lambda memory, g: memory + g * g, memory, gradient)
         weights = jax.tree.map(
-            lambda theta, g, memory: theta - config.learning_rate * g / jnp.sqrt(memory + EPSILON),
+            lambda theta, g, memory: (
+                theta - config.learning_rate * g / jnp.sqrt(memory + config.epsilon)
+            ),
             *(weights, gradient, memory),
         )
         return weights, memory, h, value

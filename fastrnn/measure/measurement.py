@@ -32,7 +32,7 @@ from fastrnn.kernels import benchmark, entries
 from fastrnn.kernels.entries import Record
 from fastrnn.measure.bench import MARK, PHASES, PREFIXES, Result, Row, Shape
 from fastrnn.network import Network
-from fastrnn.parameters import initial_parameters
+from fastrnn.parameters import Parameters, initial_parameters
 from fastrnn.threads import available_cores
 
 SAMPLE_SECONDS = 0.025  # what one timing lasts
@@ -80,17 +80,19 @@ class Case:
         self.ours = {name: self.ours[name] for name in ("limit", *self.phases)}
 
         chunks = [codes[i * T : (i + 1) * T + 1] for i in range(CHUNKS)]
-        self.h = np.zeros((B, m), dtype)
+        self.state = np.zeros((1, B, m), dtype)
         self.parameters = parameters = {name: x.copy() for name, x in self.initial.items()}
-        self.memory = memory = {name: np.zeros_like(x) for name, x in self.initial.items()}
-        self.passed = passed = reference.forward(parameters, self.h, chunks[0])
+        self.optimizer_state = reference.optimizer_state(config, parameters)
+        self.passed = passed = reference.forward(parameters, self.state, chunks[0])
         self.gradient = gradient = reference.backward(parameters, passed, chunks[0])
 
+        def update(gradient: Parameters) -> None:
+            reference.update(config, parameters, gradient, self.optimizer_state, 0)
+
         def step(chunk: np.ndarray) -> None:
-            passed = reference.forward(parameters, self.h, chunk)
-            gradient = reference.backward(parameters, passed, chunk)
-            reference.update(parameters, gradient, memory, eta, clip)
-            self.h[...] = passed.h[-1]
+            passed = reference.forward(parameters, self.state, chunk)
+            update(reference.backward(parameters, passed, chunk))
+            self.state[...] = passed.state
 
         def repeated(phase: Callable[[np.ndarray], Any]) -> Work:
             def repeat(count: int) -> None:
@@ -100,19 +102,20 @@ class Case:
             return repeat
 
         self.baseline: dict[str, Work] = {
-            "forward": repeated(lambda chunk: reference.forward(parameters, self.h, chunk)),
+            "forward": repeated(lambda chunk: reference.forward(parameters, self.state, chunk)),
             "backward": repeated(lambda _: reference.backward(parameters, passed, chunks[0])),
-            "update": repeated(lambda _: reference.update(parameters, gradient, memory, eta, clip)),
+            "update": repeated(lambda _: update(gradient)),
             "step": repeated(step),
         }
         self.baseline = {name: self.baseline[name] for name in self.phases}
 
     def reset(self, memory: float = 0.0) -> None:
         """Both sides to the start, with this number in all of AdaGrad's memory."""
-        self.h[...] = self.network.hidden[...] = 0
+        self.state[...] = self.network.hidden[...] = 0
         for name, x in self.initial.items():
             self.parameters[name][...] = x
-            self.memory[name][...] = self.network.memory[name][...] = memory
+            squares = self.optimizer_state["squares"][name]
+            squares[...] = self.network.memory[name][...] = memory
         self.network.set_parameters(self.initial)
 
     def check(self) -> None:

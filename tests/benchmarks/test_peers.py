@@ -137,7 +137,7 @@ def test_a_forgotten_hidden_state_is_an_error(tmp_path):
     class Forgetful(Baseline):
         def train(self, updates):
             for _ in range(updates):
-                self.h = np.zeros_like(self.h)
+                self.state = np.zeros_like(self.state)
                 loss = super().train(1)
             return loss
 

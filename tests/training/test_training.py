@@ -75,18 +75,19 @@ def plain_training(config: Config, updates: int):
     streams = CORPUS.codes[: B * length].reshape(B, length).T
     chunks = (length - 1) // T
     parameters = initial_parameters(config, len(CORPUS.vocabulary))
-    memory = {name: np.zeros_like(array) for name, array in parameters.items()}
-    smooth = reference.forward(parameters, np.zeros((B, config.hidden)), streams[: T + 1]).loss
+    optimizer_state = reference.optimizer_state(config, parameters)
+    zeros = np.zeros((1, B, config.hidden))
+    smooth = reference.forward(parameters, zeros, streams[: T + 1]).loss
     losses, lowest, best = [smooth], 0, {k: v.copy() for k, v in parameters.items()}
     for i in range(updates):
         chunk = i % chunks
         if chunk == 0:
-            h = np.zeros((B, config.hidden))
+            state = zeros
         codes = streams[chunk * T : (chunk + 1) * T + 1]
-        forward = reference.forward(parameters, h, codes)
+        forward = reference.forward(parameters, state, codes)
         gradient = reference.backward(parameters, forward, codes)
-        reference.update(parameters, gradient, memory, config.learning_rate, config.clip)
-        h = forward.h[-1]
+        reference.update(config, parameters, gradient, optimizer_state, i)
+        state = forward.state
         losses.append(0.999 * losses[-1] + 0.001 * forward.loss)
         if losses[-1] < losses[lowest]:
             lowest, best = i + 1, {k: v.copy() for k, v in parameters.items()}
