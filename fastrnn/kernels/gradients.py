@@ -49,6 +49,21 @@ def forward_layers(weights, packed, states, sizes, team, shard, dropout, update,
 
 
 @inline
+def backward_layers(team, weights, packed, states, sizes, shard, dropout, update):
+    """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
+    layer in."""
+    for layer in range(sizes.L - 1, -1, -1):
+        if dropout.threshold > 0.0:
+            d = layer % states.D.shape[0]
+            drop_units(states.D, states.D, d, d, sizes, shard, dropout, update, layer)
+        recurrence.backward(weights, packed, states, sizes, team, shard, layer)
+        if layer > 0:
+            if shard.column_shares > 1:
+                barrier(team, shard.thread)  # the other columns of A
+            recurrence.layer_gradient(packed, states, sizes, shard, layer)
+
+
+@inline
 def backpropagate_streams(
     team, weights, packed, states, sizes, shard, dropout, update, codes, first
 ):
@@ -60,15 +75,7 @@ def backpropagate_streams(
     hidden_gradient(packed, states, sizes, shard)
     if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other time steps
-    for layer in range(sizes.L - 1, -1, -1):
-        if dropout.threshold > 0.0:
-            d = layer % states.D.shape[0]
-            drop_units(states.D, states.D, d, d, sizes, shard, dropout, update, layer)
-        recurrence.backward(weights, packed, states, sizes, team, shard, layer)
-        if layer > 0:
-            if shard.column_shares > 1:
-                barrier(team, shard.thread)  # the other columns of A
-            recurrence.layer_gradient(packed, states, sizes, shard, layer)
+    backward_layers(team, weights, packed, states, sizes, shard, dropout, update)
     sum_losses(states, sizes, shard)
 
 
