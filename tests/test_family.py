@@ -1,5 +1,5 @@
-"""Every cell, number of layers, dropout and optimizer in the kernels, against the NumPy reference,
-which test_reference.py holds against PyTorch's results and exact derivatives."""
+"""Every cell, number of layers, dropout and optimizer in the kernels, against recorded results of
+PyTorch, and against the NumPy reference, which test_reference.py holds against the same."""
 
 import itertools
 import math
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import CODES, MODELS, OPTIMIZED, TORCH, UPDATES, recorded_config, recorded_parameters
+from recorded import OPTIMIZERS as RECORDED_OPTIMIZERS
 
 from fastrnn import reference
 from fastrnn.config import Config
@@ -21,7 +23,6 @@ CELLS = ("rnn", "lstm", "gru")
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of one pass, relative to the largest entry
 AFTER_UPDATES = {"float32": 2e-4, "float64": 1e-11}  # of twenty updates
-UPDATES = 20
 
 # m, K, T, B all different, below and above whole vectors and tiles.
 SIZES = [(5, 7, 4, 3), (16, 3, 1, 2), (17, 33, 6, 1), (33, 16, 3, 7)]
@@ -94,6 +95,36 @@ def assert_close(got, wanted, tolerance):
     for name, array in wanted.items():
         assert got[name].shape == array.shape
         assert np.abs(got[name] - array).max() <= tolerance * largest, name
+
+
+# --- PyTorch --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_loss_and_gradient_are_those_of_torch(model):
+    config = recorded_config(model)
+    network = Network(config, int(CODES.max()) + 1)
+    network.set_parameters(recorded_parameters(model))
+    network.state[...] = TORCH[f"{model}/state"]
+    loss = network.loss_and_gradient(CODES[: config.seq_length + 1])
+    assert loss == pytest.approx(float(TORCH[f"{model}/loss"]), rel=1e-14)
+    assert_close(network.gradient, recorded_parameters(model, "gradient"), 1e-14)
+
+
+@pytest.mark.parametrize("model", OPTIMIZED)
+@pytest.mark.parametrize("optimizer", RECORDED_OPTIMIZERS)
+def test_parameters_after_twenty_updates_are_those_of_torch(model, optimizer):
+    config = recorded_config(model, optimizer)
+    network = Network(config, int(CODES.max()) + 1, threads=2)
+    network.set_parameters(recorded_parameters(model))
+    network.state[...] = TORCH[f"{model}/state"]
+    rows = steps(config, 0, UPDATES, UPDATES)
+    keys = dropout_keys(config.seed, 0, UPDATES, config.layers)
+    network.train(CODES, rows, keys, Record(0.0, 0.0, -1, False), np.empty(UPDATES))
+    assert_close(network.parameters, recorded_parameters(model, optimizer), 1e-13)
+
+
+# --- the reference --------------------------------------------------------------------------------
 
 
 def check_loss_and_gradient(config, K, threads):
