@@ -10,14 +10,15 @@ Each knows the arrays it consists of before they are allocated, and so the memor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fastrnn import memory
-from fastrnn.config import DTYPES, Config
+from fastrnn.config import CELLS, DTYPES, Architecture, Config
 from fastrnn.kernels import entries
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.entries import Record
@@ -52,7 +53,7 @@ REMEDIES = {
 # --- arrays and their memory ----------------------------------------------------------------------
 
 
-def stored_shapes(config: Config, characters: int) -> dict[str, tuple[int, ...]]:
+def stored_shapes(config: Architecture, characters: int) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter in memory: U transposed, rows and columns in whole vectors."""
     dtype = np.dtype(config.dtype)
     stored = {}
@@ -63,13 +64,13 @@ def stored_shapes(config: Config, characters: int) -> dict[str, tuple[int, ...]]
     return stored
 
 
-def flat_array(config: Config, characters: int) -> Array:
+def flat_array(config: Architecture, characters: int) -> Array:
     """The buffer of all parameters, or of one number for each."""
     size = sum(map(math.prod, stored_shapes(config, characters).values()))
     return Array((size,), np.dtype(config.dtype))
 
 
-def weights_arrays(config: Config, characters: int) -> dict[str, Array]:
+def weights_arrays(config: Architecture, characters: int) -> dict[str, Array]:
     """What `Weights` allocates: the parameters, and their panels by the names of `Packed`."""
     dtype, m, K = np.dtype(config.dtype), config.hidden, characters
     lanes = register_lanes(dtype)
@@ -82,7 +83,7 @@ def weights_arrays(config: Config, characters: int) -> dict[str, Array]:
     return {"parameters": flat_array(config, characters), **packed}
 
 
-def states_arrays(config: Config, sizes: Sizes, group: int, threads: int) -> dict[str, Array]:
+def states_arrays(config: Architecture, sizes: Sizes, group: int, threads: int) -> dict[str, Array]:
     """The arrays of `States`, by their names."""
     m, K, T, B = sizes
     dtype = np.dtype(config.dtype)
@@ -116,7 +117,7 @@ TRAINED = ("parameters", "memory", "best", "before")
 """The arrays that training changes, and that have to be copied to take updates back."""
 
 
-def model_memory(config: Config, characters: int) -> int:
+def model_memory(config: Architecture, characters: int) -> int:
     """Bytes that a model takes to write with."""
     return total(weights_arrays(config, characters).values())
 
@@ -127,13 +128,13 @@ def training_memory(config: Config, characters: int, threads: int = 1) -> int:
     return total(arrays.values()) + total(arrays[name] for name in TRAINED)
 
 
-def require_memory(what: str, bytes_of: Callable[[Config], int], config: Config) -> None:
+def require_memory(what: str, bytes_of: Callable[[Any], int], config: Architecture) -> None:
     """Raise FastrnnError, with the setting to blame, if this process may not have so much."""
 
     def without(name: str) -> int:
         return bytes_of(replace(config, **{name: getattr(Config, name)}))
 
-    blamed = min(REMEDIES, key=without)
+    blamed = min((name for name in REMEDIES if hasattr(config, name)), key=without)
     subject = f"{blamed.replace('_', '-')} is {getattr(config, blamed)}"
     memory.require(bytes_of(config), subject, what, f"use {REMEDIES[blamed]}")
 
@@ -141,7 +142,7 @@ def require_memory(what: str, bytes_of: Callable[[Config], int], config: Config)
 # --- weights, and a text --------------------------------------------------------------------------
 
 
-def unpadded(config: Config, characters: int, weights: RNNWeights) -> Parameters:
+def unpadded(config: Architecture, characters: int, weights: RNNWeights) -> Parameters:
     """Views of stored weights in the shapes of `parameter_shapes`."""
     views = {}
     for name, shape in parameter_shapes(config, characters).items():
@@ -161,8 +162,7 @@ class Weights:
 
     Parameters
     ----------
-    config : Config
-        Only its model matters.
+    config : Architecture
     characters : int
         K, the size of the vocabulary.
 
@@ -177,7 +177,7 @@ class Weights:
         If they would take more memory than this process may have.
     """
 
-    def __init__(self, config: Config, characters: int):
+    def __init__(self, config: Architecture, characters: int):
         require_memory("the model", partial(model_memory, characters=characters), config)
         self.config = config
         self.characters = characters
@@ -311,6 +311,7 @@ class Network(Weights):
         bytes_of = partial(training_memory, characters=characters, threads=threads)
         require_memory("the training", bytes_of, config)
         super().__init__(config, characters)
+        self.config: Config = config
         self.sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
         arrays = allocate(training_arrays(config, characters, threads))
         self._gradient, self.gradient = self._views(arrays["gradient"])
@@ -395,8 +396,8 @@ class Network(Weights):
         return all(np.isfinite(array).all() for array in self._trained)
 
 
-def compile_all() -> None:
-    """Compile every kernel that a network uses, in every dtype, or load it from the cache."""
+def compile_all(cells: Sequence[str] = CELLS) -> None:
+    """Compile every kernel that networks of these cells use, in every dtype, or load it."""
     for dtype in DTYPES:
         network = Network(Config(hidden=1, seq_length=1, dtype=dtype), characters=1)
         codes = np.zeros((2, 1), np.int32)

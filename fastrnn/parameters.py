@@ -129,14 +129,16 @@ def orthogonal_matrix(normal: np.ndarray) -> np.ndarray:
     return q * np.copysign(1.0, np.diagonal(r))
 
 
+def name_of(architecture: Architecture) -> str:
+    """The kind and size of a model: "LSTM, 2 × 512 hidden units"."""
+    layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
+    return f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units"
+
+
 def describe(architecture: Architecture, characters: int) -> str:
     """The model in a few words."""
-    layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
     parameters = sum(map(math.prod, parameter_shapes(architecture, characters).values()))
-    return (
-        f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units, "
-        f"{parameters:,} parameters, {architecture.dtype}"
-    )
+    return f"{name_of(architecture)}, {parameters:,} parameters, {architecture.dtype}"
 
 
 def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:
