@@ -155,7 +155,7 @@ def cli() -> None: ...
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
-      fastrnn train book.txt --cell lstm --hidden 256 --batch 32 --seq-length 64
+      fastrnn train book.txt --cell lstm --hidden 256 --batch 8
       cat *.txt | fastrnn train -
     """,
 )
