@@ -274,7 +274,8 @@ for cases in (VANILLA, FAMILY):
         digest.update(network.Writer(net).sample([3], np.linspace(0, 0.99, 50)))
     print(digest.hexdigest())
 """
-VANILLA = "8dc307cb7567dcdd6bd033ae4e855bf29e9717d0226113297391b01d60f81c81"  # as it was before the other models came
+# As it was before the other models came.
+VANILLA = "8dc307cb7567dcdd6bd033ae4e855bf29e9717d0226113297391b01d60f81c81"
 
 
 def test_same_bits_on_every_processor():
