@@ -1,4 +1,8 @@
-"""AdaGrad: memory += g², θ -= eta · g / √(memory + epsilon), with g clipped to ±clip."""
+"""AdaGrad: memory += g², θ -= eta · g / √(memory + epsilon), with g clipped to ±clip.
+
+J. Duchi, E. Hazan, Y. Singer: Adaptive Subgradient Methods for Online Learning and Stochastic
+Optimization, Journal of Machine Learning Research 12, 2011; with diagonal matrices.
+"""
 
 from __future__ import annotations
 
