@@ -189,7 +189,7 @@ def cli() -> None: ...
 @click.option(
     "--threads",
     type=click.IntRange(min=1, max=defaults.MOST_THREADS),
-    help="Threads that work together, at most one for each processor; the results are the same."
+    help="Most threads that work together, up to one for each processor; the results are the same."
     "  [default: one for each physical core available, fewer for a small network]",
 )
 @click.option("--log", type=click.Path(), help="Write a log there, one JSON object a line.")

@@ -446,7 +446,7 @@ class Network(Weights):
     characters : int
         K, the size of the vocabulary.
     threads : int
-        How many work together; they do not change the results.
+        How many work together, at most; they do not change the results.
 
     Attributes
     ----------
@@ -480,6 +480,15 @@ class Network(Weights):
         if keeps_rows_without_gradient(config):
             self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
         self.workers = Workers(threads)
+        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
+
+    def use_threads(self, threads: int) -> None:
+        """Let so many of its threads make the next updates, which does not change the results."""
+        if threads == self._team.threads:
+            return
+        # Each thread only clears the rows that it wrote, and only in the columns it has now.
+        self._gradient.U[...] = 0
+        self.workers.use(threads)
         self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
 
     def _column_shares(self, threads: int) -> int:

@@ -106,6 +106,11 @@ class Workers:
     threads : int
         With the calling thread, which runs the kernel too.
 
+    Attributes
+    ----------
+    threads : int
+        How many run the next kernel.
+
     Raises
     ------
     FastrnnError
@@ -133,6 +138,11 @@ class Workers:
             raise FastrnnError(
                 f"cannot start {threads} threads ({error}); use fewer, with --threads"
             ) from error
+
+    def use(self, threads: int) -> None:
+        """Let so many of them run the next kernels; those above wait for others."""
+        assert 1 <= threads <= len(self.arrivals)
+        self.threads = threads
 
     def run(self, kernel: Callable[[int], Any]) -> Any:
         """Call `kernel` with every number below `threads`, together; returns what number 0 does."""

@@ -175,6 +175,25 @@ def test_same_bits_with_any_number_of_threads(sizes, dtype, cell, monkeypatch):
     assert all(result == first for result in results.values())
 
 
+def test_the_number_of_threads_may_change_between_updates():
+    config = Config(hidden=33, seq_length=6, batch=3)
+    parameters, squares, carried, _ = state(config, 20)
+    # Each time other characters, so that the rows of U that have a gradient change.
+    codes = np.random.default_rng(5).integers(0, 20, (9 * 6 + 1, 3)).astype(np.int32)
+    codes[:25] %= 7
+    results = []
+    for most, turns in ((1, (1,)), (4, (4, 1, 3, 2, 2, 4))):
+        net = network(config, 20, parameters, squares, carried, most)
+        record, smooth_losses = Record(60.0, 60.0, -1, True), np.empty(9)
+        for i in range(9):
+            net.use_threads(turns[i % len(turns)])
+            chunk = codes[i * 6 : i * 6 + 7]
+            record = net.train(chunk, *numbers_of(config, 1), record, smooth_losses[i : i + 1])
+        arrays = *net._trained, smooth_losses, *net.gradient.values()
+        results.append((record, [array.tobytes() for array in arrays]))
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_carried_state(cell):
     """One chunk of T = 12 has the hidden states and the loss of three of 4."""

@@ -114,7 +114,8 @@ def prepare(elements, count, rule, scale):
 
 @jit
 def adagrad(elements, count, rule, step, clip):
-    """squares += g², θ -= η g / √(squares + ε) (Duchi, Hazan and Singer 2011)."""
+    """squares += g², θ -= η g / √(squares + ε) (J. Duchi, E. Hazan, Y. Singer: Adaptive Subgradient
+    Methods for Online Learning and Stochastic Optimization, JMLR 12, 2011)."""
     weight, gradient, _, squares = elements
     for i in range(0, count, lanes_of(weight)):
         theta = load(weight, i)

@@ -8,6 +8,12 @@ all processors, give the same bits.
 The vectors here are as long as a register of the processor. B is read fastest when it lies in
 panels, each one vector wide and with its rows one after the other: then a tile reads N streams of
 memory, which the processor foresees, instead of pieces that are a row apart.
+
+Tiles in registers over packed panels are the method of K. Goto and R. van de Geijn (Anatomy of
+High-Performance Matrix Multiplication, ACM Transactions on Mathematical Software 34, 2008) and of
+BLIS (F. Van Zee and R. van de Geijn, ibid. 41, 2015). Their panels are as wide as a tile, and both
+matrices are packed in every product; here B is packed when it changes, for tiles of all widths, and
+A is read where it is.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ from fastrnn.text.corpus import Corpus
 from fastrnn.threads import usable_threads, useful_threads
 from fastrnn.training.diagnosis import diagnose
 from fastrnn.training.observers import Observer, Observers
+from fastrnn.training.pace import Pace
 from fastrnn.training.progress import Notes
 from fastrnn.training.signals import Signals
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
 
 COMPILING = "Compiling the kernels: some seconds, the first time only."
-SLICE_SECONDS = 0.1  # in compiled code at a time; signals and progress are looked at in between
 
 
 @memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))
@@ -67,9 +67,10 @@ def train(
         Before the first update and before every `sample_every`-th, synthesize `sample_length`
         characters; 0 switches samples off.
     threads : int, optional
-        How many work together, which does not change the results; at most one for each logical
-        processor. By default one for each physical core that the process may use, and fewer where
-        there is too little work for so many.
+        How many work together at most, which does not change the results; at most one for each
+        logical processor. By default one for each physical core that the process may use, and fewer
+        where there is too little work for so many. While fewer are faster, as other processes keep
+        cores busy, fewer work.
     observers : sequence of Observer, optional
         Are told of progress; an observer has one training at a time. By default notes and warnings
         go to standard error. `Progress` shows more.
@@ -125,7 +126,7 @@ def train(
     with Signals() as signals:
         tell.started(trainer, end)
         started = saved = time.monotonic()
-        size = 1  # updates in a slice
+        pace = Pace(threads)
         try:
             while trainer.update < end and signals.received is None:
                 if _next_sample(trainer.update, sample_every) == trainer.update:
@@ -134,17 +135,17 @@ def train(
                         break
                     tell.sampled(sample)
                 size = min(
-                    size,
+                    pace.updates,
                     end - trainer.update,
                     trainer.streams.chunks - trainer.chunk,
                     _next_sample(trainer.update + 1, sample_every) - trainer.update,
                 )
+                trainer.network.use_threads(pace.threads)
                 start = time.monotonic()
                 trainer.advance(size)
                 now = time.monotonic()
                 trainer.seconds = now - started
-                # At most fourfold, as a single slice tells little about how long the next takes.
-                size = max(1, int(min(4.0, SLICE_SECONDS / max(now - start, 1e-9)) * size))
+                pace.took(size, now - start)
                 tell.progressed(trainer)
                 if destination is not None and now - saved >= checkpoint_every:
                     try:

@@ -22,6 +22,7 @@ from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training.loop import train
 from fastrnn.training.observers import Observer
+from fastrnn.training.pace import Pace
 from fastrnn.training.progress import JsonLog, Progress
 from fastrnn.training.trainer import Curve, Trainer
 
@@ -427,6 +428,24 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
         for threads in (None, 1, 2, 5)
     ]
     assert all(other == first for other in others)
+
+
+def test_threads_that_change_on_the_way_change_nothing(tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    class Restless(Pace):
+        @property
+        def threads(self) -> int:
+            seen.append(1 + len(seen) % 3)
+            return seen[-1]
+
+    config = replace(SMALL, batch=3)
+    lengths = {"updates": 200, "sample_every": 11}
+    first = bits(train(CORPUS, config, **lengths, threads=1), tmp_path)
+    monkeypatch.setattr("fastrnn.training.loop.usable_threads", lambda threads: threads)
+    monkeypatch.setattr("fastrnn.training.loop.Pace", Restless)
+    assert bits(train(CORPUS, config, **lengths, threads=3), tmp_path) == first
+    assert len(seen) > 6
 
 
 def test_any_thread(tmp_path: Path) -> None:
