@@ -10,9 +10,10 @@ afresh.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -31,6 +32,7 @@ from numba.core.codegen import JITCPUCodegen, get_host_cpu_features
 from numba.core.compiler import CompileResult
 from numba.core.cpu import CPUContext
 from numba.core.serialize import dumps
+from numba.extending import intrinsic
 
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.cache import cache_folder, is_ours, new_file
@@ -57,6 +59,10 @@ SOURCES = _hash_of_sources()  # now, not after the modules that import this one 
 SEAL = hashlib.sha256().digest_size
 # Settings of Numba that do not change machine code; any other might.
 WITHOUT_EFFECT = {"CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS"}
+
+
+Types = tuple[Any, ...]
+"""Numba's types of the arguments of a kernel."""
 
 
 def _hash(key: tuple) -> str:
@@ -112,11 +118,6 @@ class KernelCache(NullCache):
     def load_overload(self, sig: Any, target_context: CPUContext) -> CompileResult | None:
         """The compiled kernel for these types; None if there is none, or its file is damaged."""
         target_context.refresh()
-        dtypes = set(_float_types(sig))
-        # Where there are scores in float64 beside the arrays of a model, these are in float32.
-        for dtype in dtypes if len(dtypes) == 1 else dtypes - {types.float64}:
-            for link in links:
-                link(dtype)
         try:
             path = self._path(sig, target_context.codegen())
             file = memoryview(path.read_bytes())
@@ -133,13 +134,16 @@ class KernelCache(NullCache):
                 )
             damaged.add(self.name)
             return None
-        return CompileResult._rebuild(target_context, *pickle.loads(file[SEAL:]))
+        callees, reduced = pickle.loads(file[SEAL:])
+        for callee in callees:
+            link(*callee)
+        return CompileResult._rebuild(target_context, *reduced)
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Keep a compiled kernel, or warn that it cannot be kept."""
         if data.library.has_dynamic_globals:  # addresses that hold in this process only
             return
-        contents = dumps(data._reduce())
+        contents = dumps((_callees(data), data._reduce()))
         try:
             path = self._path(sig, data.codegen)
             with new_file(path) as file:
@@ -213,51 +217,63 @@ def named(name: str) -> Callable[[Callable], Callable]:
     return rename
 
 
-links: list[Callable[[types.Float], None]] = []
-"""What has to be done before kernels of a dtype are loaded: linking the shared ones they call."""
+PREFIX = "fastrnn."  # of the symbols of shared kernels
+_shared: dict[str, Any] = {}  # by name
+_linked: dict[str, tuple[str, Types]] = {}  # what each symbol that the linker knows stands for
 
 
 def shared(function: Callable) -> Any:
-    """Compile a kernel that others call but do not contain, and keep it on disk by itself."""
+    """Compile a kernel that others call but do not contain, and keep it on disk by itself.
+
+    Numba makes machine code of every function together with all that it calls, over and over; a
+    large function that several kernels call is compiled once this way.
+    """
     kernel = numba.njit(**INNER)(function)
     kernel._cache = KernelCache(function)
-    return kernel
+    name = kernel._cache.name
+    _shared[name] = kernel
+
+    def call(typing: Any, *arguments: Any) -> tuple[Any, Callable]:
+        kinds = tuple(map(types.unliteral, arguments))
+        symbol, result = link(name, kinds)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = context.call_conv.get_function_type(result, kinds)
+            function = builder.module.globals.get(symbol) or ir.Function(
+                builder.module, kind, symbol
+            )
+            _, value = context.call_conv.call_function(builder, function, result, kinds, args)
+            return value
+
+        return result(*kinds), codegen
+
+    typing = inspect.Parameter("typing", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.Signature([typing, *parameters])  # type: ignore[attr-defined]
+    return intrinsic(call)
 
 
-def _symbol(kernel: Any, arguments: tuple[types.Type, ...]) -> str:
-    """The name by which the linker knows a shared kernel."""
-    return f"fastrnn.{kernel.__name__}.{arguments[0].dtype}"
+def link(name: str, kinds: Types) -> tuple[str, Any]:
+    """Have a shared kernel where those who call it with these types find it.
+
+    Returns its symbol, and the type of its result.
+    """
+    kernel = _shared[name]
+    symbol = f"{PREFIX}{name}-{_hash(kinds)}"
+    kernel.compile(kinds)
+    compiled = kernel.overloads[kinds]
+    if symbol not in _linked:
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        llvmlite.binding.add_symbol(symbol, address)
+        _linked[symbol] = name, kinds
+    return symbol, compiled.signature.return_type
 
 
-@cache
-def link_shared(kernel: Any, arguments: tuple[types.Type, ...]) -> None:
-    """Compile or load a shared kernel for these types, and tell the linker where it is."""
-    kernel.compile(arguments)
-    compiled = kernel.overloads[arguments]
-    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    llvmlite.binding.add_symbol(_symbol(kernel, arguments), address)
-
-
-def call_shared(kernel: Any, arguments: tuple[types.Type, ...]) -> tuple[Any, Callable]:
-    """Type and code, for an intrinsic, of a call of a shared kernel, which returns nothing."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        name = _symbol(kernel, arguments)
-        kind = context.call_conv.get_function_type(types.void, arguments)
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        context.call_conv.call_function(builder, function, types.void, arguments, args)
-        return context.get_dummy_value()
-
-    return types.void(*arguments), codegen
-
-
-def _float_types(kinds: Iterable[Any]) -> Iterator[types.Float]:
-    """The element types of all arrays of floats among the types of arguments."""
-    for kind in kinds:
-        if isinstance(kind, types.BaseTuple):
-            yield from _float_types(kind)
-        elif isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float):
-            yield kind.dtype
+def _callees(data: CompileResult) -> list[tuple[str, Types]]:
+    """The shared kernels that a kernel calls."""
+    functions = data.library._final_module.functions
+    symbols = [f.name for f in functions if f.is_declaration and f.name.startswith(PREFIX)]
+    return [_linked[symbol] for symbol in symbols]
 
 
 def entry(function: Callable) -> Any:

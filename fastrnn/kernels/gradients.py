@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import recurrence
 from fastrnn.kernels.blocks import rows_of
-from fastrnn.kernels.compile import inline, jit
+from fastrnn.kernels.compile import inline, jit, shared
 from fastrnn.kernels.dropout import drop_units
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
 from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
@@ -154,7 +154,7 @@ def add_outer_products(team, thread, sizes, blocks, i, A, a, row, B, b, n, flat,
         add_product(Matrix(at(A, a + first), 1, row), right, target, last - first, n, sizes.m, add)
 
 
-@jit
+@shared
 def accumulate_gradients(
     team, thread, states, sizes, start, count, codes, first, gradient, flat, blocks, add
 ):
@@ -214,7 +214,7 @@ def loss(team, thread, weights, packed, states, sizes, dropout, codes, first):
     return mean_loss(states, sizes)
 
 
-@inline
+@shared
 def loss_and_gradient(
     team,
     thread,

@@ -18,7 +18,7 @@ from fastrnn.kernels.blocks import (
     panels_of_block,
     rows_of,
 )
-from fastrnn.kernels.compile import inline, jit
+from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.elementwise import rsqrt
 from fastrnn.kernels.simd import (
     at,
@@ -205,7 +205,7 @@ def update_rows(flat, block, first, last, rule, step, scale):
         pack(matrix, r, end, columns, panels, transposed)
 
 
-@inline
+@shared
 def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
     """A thread's share of one step of all weights, and of their packed copies.
 

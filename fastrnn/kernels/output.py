@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.elementwise import exp, log
 from fastrnn.kernels.simd import (
     at,
@@ -60,7 +60,7 @@ def softmax_row(O, start, c, K, inverse_temperature):
     return sum_of_lanes(total), shift
 
 
-@jit
+@shared
 def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     """Loss of streams whose hidden states are known, and the gradient of their logits.
 

@@ -7,7 +7,7 @@ goes back from them to the layer below, are products over all time steps at once
 from __future__ import annotations
 
 from fastrnn.kernels import cell
-from fastrnn.kernels.compile import jit
+from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
 from fastrnn.kernels.team import barrier, share
 from fastrnn.kernels.tiles import Matrix, columns_from, panels_of, product
@@ -44,7 +44,7 @@ def multiply(A, B, c, row, rows, n, begin, gate, spans, columns, backwards):
         product(A, columns_from(B, first), C, rows, n, columns, True, backwards)
 
 
-@jit
+@shared
 def forward(weights, packed, states, sizes, team, shard, layer, codes, first):
     """H[layer] and `after` from `before` and the inputs: the characters codes[first : first + T],
     or H of the layer below."""
@@ -135,7 +135,7 @@ def layer_inputs(weights, packed, states, sizes, shard, layer):
         multiply(z, XT, a, columns, sizes.T, sizes.m, begin, sizes.P, spans, span, False)
 
 
-@jit
+@shared
 def backward(weights, packed, states, sizes, team, shard, layer):
     """A[layer] from the gates to the gradient with respect to the pre-activations; D in, all paths
     to h_t but the time loop included."""
@@ -172,7 +172,7 @@ def backward(weights, packed, states, sizes, team, shard, layer):
             cell.differentiate(weights, states, sizes, layer, shard.first + s, t, begin, end)
 
 
-@jit
+@shared
 def layer_gradient(packed, states, sizes, shard, layer):
     """D of the layer below, from A of this one by way of X, for all time steps."""
     A, D = states.A, states.D

@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import call_shared, cpu_features, jit, link_shared, links, shared
+from fastrnn.kernels.compile import cpu_features, jit, shared
 from fastrnn.kernels.simd import (
     ELEMENT_BYTES,
     INT32,
@@ -130,7 +130,7 @@ def product(A, B, C, rows, n, columns, add, backwards=False):
     B   (n, columns)     in   Panels
     C   (rows, columns)  out  Matrix whose rows are contiguous
     """
-    call_product(
+    product_of_pointers(
         A.first,
         A.row,
         A.column,
@@ -185,28 +185,6 @@ def product_of_pointers(
                 add,
             )
             r += block_rows
-
-
-def _product_types(dtype: types.Float) -> tuple[types.Type, ...]:
-    """Of the arguments of `product_of_pointers`."""
-    pointer, i = types.CPointer(dtype), types.intp
-    return (pointer, i, i) * 2 + (pointer, *[i] * 4, types.boolean, types.boolean)
-
-
-@intrinsic
-def call_product(
-    typing, a, a_row, a_column, b, b_row, b_panel, c, c_row, rows, n, columns, add, backwards
-):
-    """`product_of_pointers`, whose machine code is elsewhere."""
-    return call_shared(product_of_pointers, _product_types(c.dtype))
-
-
-def link_product(dtype: types.Float) -> None:
-    """Have the product of a dtype where kernels that call it find it."""
-    link_shared(product_of_pointers, _product_types(dtype))
-
-
-links.append(link_product)
 
 
 @intrinsic
