@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +17,7 @@ from fastrnn import checks
 from fastrnn.config import MOST_THREADS, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.team import SLOT
+from fastrnn.parameters import parameter_shapes
 
 ENOUGH = 2_000_000  # multiply-adds for a thread; measured from m = 32 to 512 with few streams
 MISSING = -(2**62)  # so that kernels.team.barrier does not wait for a thread
@@ -41,8 +43,10 @@ def useful_threads(config: Config, characters: int) -> int:
 
     Threads that wait for each other longer than they work are slower together than one of them.
     """
-    m, K = config.hidden, characters
-    multiply_adds = 3 * config.seq_length * config.batch * m * (m + K)
+    shapes = parameter_shapes(config, characters)
+    # Each but U, whose input is an index, is multiplied once forward and twice backward.
+    of_character = sum(math.prod(shape) for name, shape in shapes.items() if name[0] in "WXV")
+    multiply_adds = 3 * config.seq_length * config.batch * of_character
     return max(1, min(available_cores(), multiply_adds // ENOUGH))
 
 

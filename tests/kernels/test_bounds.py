@@ -20,6 +20,7 @@ from fastrnn.config import Config
 from fastrnn.kernels import entries
 from fastrnn.kernels.entries import Record
 from fastrnn.parameters import initial_parameters
+from fastrnn.training.schedule import dropout_keys, steps
 
 PAGE = mmap.PAGESIZE
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -55,18 +56,22 @@ random = np.random.default_rng(0)
 for case in range(20):
     network.STREAMS = int(random.integers(1, 5))
     m, K, T, B, threads = map(int, random.integers(1, (150, 150, 20, 10, 4)))
+    cell, layers = random.choice(["rnn", "lstm", "gru"]), int(random.integers(1, 4))
+    dropout, optimizer = random.choice([0.0, 0.5]), random.choice(["adagrad", "adam", "rmsprop"])
     for dtype in ("float32", "float64"):
-        print(f"m={m} K={K} T={T} B={B} threads={threads} {dtype}", flush=True)
-        config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
+        print(f"{cell} m={m} L={layers} K={K} T={T} B={B} threads={threads} {dtype}", flush=True)
+        family = dict(cell=str(cell), layers=layers, dropout=dropout, optimizer=str(optimizer))
+        config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype, **family)
         net = network.Network(config, K, threads)
         net.set_parameters(initial_parameters(config, K))
         codes = copied(random.integers(0, K, (3 * T + 1, B)).astype(np.int32))
         # The lowest smooth loss is that of the weights before the first update: they are copied.
-        net.train(codes, Record(1.0, 1.0, -1, True), guarded((3,), np.float64))
+        numbers = copied(steps(config, 0, 3, 3)), copied(dropout_keys(0, 0, 3, layers))
+        net.train(codes, *numbers, Record(1.0, 1.0, -1, True), guarded((3,), np.float64))
         chunk = copied(codes[: T + 1])
         net.loss(chunk)
-        net.loss_and_gradient(chunk)
-        net.update()
+        net.loss_and_gradient(chunk, numbers[1][:1])
+        net.update(numbers[0][0])
         text, uniforms = guarded((5, 1), np.int32), copied(np.array([0.0, 0.5, 0.999]))
         for temperature in (0.0, 1.0):
             entries.sample(*network.Writer(net)._inputs, text, 2, temperature, uniforms)
