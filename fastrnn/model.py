@@ -38,8 +38,6 @@ class Model:
     ----------
     architecture, vocabulary
         As given.
-    parameters : Parameters
-        Read-only views of the model's own.
 
     Raises
     ------
@@ -56,9 +54,14 @@ class Model:
         parameters = _checked(parameters, parameter_shapes(architecture, len(vocabulary)))
         self._weights = Weights(architecture, len(vocabulary))
         self._weights.set_parameters(parameters)
-        self.parameters = {name: view.view() for name, view in self._weights.parameters.items()}
-        for view in self.parameters.values():
-            view.flags.writeable = False
+
+    @property
+    def parameters(self) -> Parameters:
+        """Copies of the model's own, which are read-only, as writing to them would change nothing."""
+        parameters = self._weights.parameters
+        for array in parameters.values():
+            array.flags.writeable = False
+        return parameters
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, last: bool = False) -> Model:
@@ -80,7 +83,7 @@ class Model:
         return f"<fastrnn.Model: {describe(self.architecture, len(self.vocabulary))}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copies and other processes: what it was made from, as views do not survive that."""
+        """For copies and other processes: what it was made from."""
         return Model, (self.architecture, self.vocabulary, self.parameters)
 
     @memory.running_out("the text", "write a shorter one, or use stream")

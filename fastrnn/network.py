@@ -92,9 +92,7 @@ class Layout:
             "n": (L if cell.RECURRENT else 0, P),
             "c": (padded(K, dtype),),
         }
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()]).tolist()
-        self.starts = dict(zip(self.shapes, [0, *ends[:-1]], strict=True))
-        self.size = ends[-1]
+        self.starts, self.size = starts_of(self.shapes)
         lanes = register_lanes(dtype)
 
         def panels(matrices: int, rows: int, columns: int) -> tuple[int, int, int]:
@@ -109,13 +107,16 @@ class Layout:
             "V": panels(1, K, m),
             "VT": panels(1, m, K),
         }
-        ends = np.cumsum([math.prod(shape) for shape in self.panels.values()]).tolist()
-        self.panel_starts = dict(zip(self.panels, [0, *ends[:-1]], strict=True))
-        self.panels_size = ends[-1]
-        self.blocks, self.rows, self.norms = self._blocks()
+        self.panel_starts, self.panels_size = starts_of(self.panels)
+        self.rows, self.norms, self._rows = self._blocks()
 
-    def _blocks(self) -> tuple[np.recarray, int, int]:
-        """The table of kernels.blocks, how many rows of matrices there are, and how many norms."""
+    @property
+    def blocks(self) -> np.recarray:
+        """The table of kernels.blocks."""
+        return np.array(self._rows, BLOCK).view(np.recarray)
+
+    def _blocks(self) -> tuple[int, int, list[tuple[int, ...]]]:
+        """How many rows of matrices there are, how many norms, and the rows of `blocks`."""
         lanes = register_lanes(self.dtype)
         rows: list[tuple[int, ...]] = []
         count = 0
@@ -165,7 +166,7 @@ class Layout:
         if self.cell.RECURRENT:
             columns("n", self.layers, self.P)
         columns("c", 1, self.characters)
-        return np.array(rows, BLOCK).view(np.recarray), packed_rows, count
+        return packed_rows, count, rows
 
     def sizes(self, T: int, B: int) -> Sizes:
         """The sizes of chunks of T characters of B streams."""
@@ -221,6 +222,12 @@ class Layout:
         for name, gates in self.views(flat).items():
             for gate, values in zip(gates, np.split(parameters[name], len(gates)), strict=True):
                 gate[...] = values
+
+
+def starts_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, int], int]:
+    """Where each of these arrays begins if one follows the other, and their size together."""
+    ends = list(itertools.accumulate(map(math.prod, shapes.values()), initial=0))
+    return dict(zip(shapes, ends, strict=False)), ends[-1]
 
 
 def weights_arrays(layout: Layout) -> dict[str, Array]:
@@ -476,7 +483,7 @@ class Network(Weights):
         self.state = self._states.before[:, :, : config.hidden]
         self._trained = [arrays[name] for name in TRAINED]
         self._rule = rule_of(config)
-        self._blocks = layout.blocks.copy()
+        self._blocks = layout.blocks
         if keeps_rows_without_gradient(config):
             self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
         self.workers = Workers(threads)

@@ -146,7 +146,7 @@ def test_memory_that_runs_out_all_the_same(monkeypatch) -> None:
 
     start = "there is too little memory for the"
     detail = "(Unable to allocate 8.00 GiB)"
-    less = "use fewer hidden units or a smaller batch or a shorter sequence length"
+    less = "use fewer hidden units or fewer layers or a smaller batch or a shorter sequence length"
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "advance", refuse)
         assert message(train, CORPUS) == f"{start} training {detail}; {less}"

@@ -317,7 +317,7 @@ def test_divergence_leaves_what_was_before(tmp_path: Path) -> None:
         trainer.advance(20)
     assert str(error.value) == (
         "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+38, or a smaller clip"
+        "try a lower learning rate than 1e+38, or a clip-norm"
     )
     assert bits(trainer.checkpoint(), tmp_path) == before
 
@@ -376,7 +376,7 @@ def test_infinite_weights() -> None:
     with pytest.raises(FastrnnError) as error:
         train(CORPUS, replace(SMALL, dtype="float32", sigma=1e300))
     assert str(error.value) == (
-        "the loss is not finite before the first update; try a smaller sigma than 1e+300"
+        "the loss is not finite before the first update; try a sigma below 1e+300"
     )
 
 
