@@ -12,28 +12,28 @@ import shutil
 import torch
 import torch.nn.functional as F
 
+from fastrnn.measure.methods import LeftOut, Problem, Training
 from fastrnn.parameters import Parameters
 from fastrnn.reference import EPSILON
-from methods import LeftOut, Task
 
 
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
 
 
-class Text:
-    """The task as tensors, and the optimizer."""
+class Text(Training):
+    """The problem as tensors, and the optimizer."""
 
-    def __init__(self, task: Task):
-        torch.set_num_threads(task.threads)
-        self.task = task
-        self.codes = torch.from_numpy(task.codes).long()
-        self.initial = {name: torch.from_numpy(x) for name, x in task.initial.items()}
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        torch.set_num_threads(problem.threads)
+        self.codes = torch.from_numpy(problem.codes).long()
+        self.initial = {name: torch.from_numpy(x) for name, x in problem.initial.items()}
         self.theta = [x.clone() for x in self.initial.values()]
 
-    def reset(self, memory: float = 0.0) -> None:
-        self.memory = [torch.full_like(x, memory, requires_grad=False) for x in self.theta]
-        self.h = torch.zeros(self.task.B, self.task.config.hidden, dtype=self.theta[0].dtype)
+    def reset(self, squares: float = 0.0) -> None:
+        self.squares = [torch.full_like(x, squares, requires_grad=False) for x in self.theta]
+        self.h = torch.zeros(self.problem.B, self.problem.config.hidden, dtype=self.theta[0].dtype)
         self.i = 0
         with torch.no_grad():
             for theta, start in zip(self.theta, self.initial.values(), strict=True):
@@ -41,8 +41,9 @@ class Text:
 
     def train(self, updates: int) -> float:
         for _ in range(updates):
-            read = self.task.chunk(self.i)
-            loss = self.step(self.codes[read], self.codes[read.start + 1 : read.stop + 1])
+            start = self.problem.start(self.i)
+            chunk = self.codes[start : start + self.problem.T + 1]
+            loss = self.step(chunk[:-1], chunk[1:])
             self.i += 1
         return loss.item()
 
@@ -55,11 +56,11 @@ class Text:
     @torch.no_grad()
     def update(self, gradient: list[torch.Tensor]) -> None:
         """AdaGrad in place, in a handful of calls for all parameters."""
-        config = self.task.config
+        config = self.problem.config
         torch._foreach_clamp_min_(gradient, -config.clip)
         torch._foreach_clamp_max_(gradient, config.clip)
-        torch._foreach_addcmul_(self.memory, gradient, gradient)
-        root = torch._foreach_add(self.memory, EPSILON)
+        torch._foreach_addcmul_(self.squares, gradient, gradient)
+        root = torch._foreach_add(self.squares, EPSILON)
         torch._foreach_sqrt_(root)
         torch._foreach_addcdiv_(self.theta, gradient, root, -config.learning_rate)
 
@@ -67,11 +68,11 @@ class Text:
 class Autograd(Text):
     """nn.RNN on one-hot vectors; rows of U and a loop over time; or this loop, compiled."""
 
-    def __init__(self, task: Task, form: str):
-        super().__init__(task)
+    def __init__(self, problem: Problem, form: str):
+        super().__init__(problem)
         self.forward = self.rnn if form == "rnn" else self.loop
         if form == "rnn":
-            m, K = task.config.hidden, task.K
+            m, K = problem.config.hidden, problem.K
             self.net = torch.nn.RNN(K, m, dtype=self.theta[0].dtype)
             torch.nn.init.zeros_(self.net.bias_hh_l0).requires_grad_(False)
             self.eye = torch.eye(K, dtype=self.theta[0].dtype)
@@ -86,7 +87,7 @@ class Autograd(Text):
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         o, h = self.forward(x, self.h)
-        loss = F.cross_entropy(o, y.reshape(-1), reduction="sum") / self.task.B
+        loss = F.cross_entropy(o, y.reshape(-1), reduction="sum") / self.problem.B
         self.update(list(torch.autograd.grad(loss, self.theta)))
         self.h = h.detach()
         return loss.detach()

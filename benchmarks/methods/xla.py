@@ -6,38 +6,41 @@ gains no more than it loses over the shapes, so it stays rolled.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fastrnn.measure.methods import LeftOut, Problem, Training
 from fastrnn.parameters import Parameters
 from fastrnn.reference import EPSILON
-from methods import Task
 
 
 def versions() -> dict[str, str]:
     return {"jax": jax.__version__}
 
 
-class Jax:
+class Jax(Training):
     """Gradients by jax.grad through lax.scan; or a second scan by hand for the recurrence."""
 
-    def __init__(self, task: Task, form: str):
-        self.task = task
-        jax.config.update("jax_enable_x64", task.dtype == np.float64)
-        self.codes = jnp.asarray(task.codes)
+    def __init__(self, problem: Problem, form: str):
+        super().__init__(problem)
+        if problem.threads == 1 and not hasattr(os, "sched_setaffinity"):
+            raise LeftOut("cannot be kept to one thread on this system")
+        jax.config.update("jax_enable_x64", problem.dtype == np.float64)
+        self.codes = jnp.asarray(problem.codes)
         self.compiled = jax.jit(
-            partial(many_updates, task, scan if form == "scan" else by_hand), donate_argnums=0
+            partial(many_updates, problem, scan if form == "scan" else by_hand), donate_argnums=0
         )
 
-    def reset(self, memory: float = 0.0) -> None:
-        task = self.task
-        weights = {name: jnp.array(x) for name, x in task.initial.items()}
-        memories = {name: jnp.full_like(x, memory) for name, x in weights.items()}
-        h = jnp.zeros((task.B, task.config.hidden), task.dtype)
-        self.state = weights, memories, h, jnp.zeros((), task.dtype)
+    def reset(self, squares: float = 0.0) -> None:
+        problem = self.problem
+        weights = {name: jnp.array(x) for name, x in problem.initial.items()}
+        all_squares = {name: jnp.full_like(x, squares) for name, x in weights.items()}
+        h = jnp.zeros((problem.B, problem.config.hidden), problem.dtype)
+        self.state = weights, all_squares, h, jnp.zeros((), problem.dtype)
         self.i = 0
 
     def train(self, updates: int) -> float:
@@ -50,9 +53,9 @@ class Jax:
         return {name: np.asarray(x) for name, x in self.state[0].items()}
 
 
-def many_updates(task, recurrence, state, codes, start, stop):
-    """Updates start to stop: of weights, memory, hidden state and the last loss."""
-    config, T, B = task.config, task.T, task.B
+def many_updates(problem, recurrence, state, codes, start, stop):
+    """Updates start to stop: of weights, squares, hidden state and the last loss."""
+    config, T, B = problem.config, problem.T, problem.B
 
     def loss(weights, h, x, y):
         a = weights["U"].T[x] + weights["b"]
@@ -62,17 +65,17 @@ def many_updates(task, recurrence, state, codes, start, stop):
         return -at_target.sum() / B, states[-1]
 
     def update(i, state):
-        weights, memory, h, _ = state
-        chunk = jax.lax.dynamic_slice_in_dim(codes, i % task.chunks * T, T + 1)
+        weights, squares, h, _ = state
+        chunk = jax.lax.dynamic_slice_in_dim(codes, i % problem.chunks * T, T + 1)
         gradients = jax.value_and_grad(loss, has_aux=True)
         (value, h), gradient = gradients(weights, h, chunk[:-1], chunk[1:])
         gradient = jax.tree.map(lambda g: jnp.clip(g, -config.clip, config.clip), gradient)
-        memory = jax.tree.map(lambda memory, g: memory + g * g, memory, gradient)
+        squares = jax.tree.map(lambda s, g: s + g * g, squares, gradient)
         weights = jax.tree.map(
-            lambda theta, g, memory: theta - config.learning_rate * g / jnp.sqrt(memory + EPSILON),
-            *(weights, gradient, memory),
+            lambda theta, g, s: theta - config.learning_rate * g / jnp.sqrt(s + EPSILON),
+            *(weights, gradient, squares),
         )
-        return weights, memory, h, value
+        return weights, squares, h, value
 
     return jax.lax.fori_loop(start, stop, update, state)
 
