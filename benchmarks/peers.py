@@ -1,7 +1,7 @@
 """The same training in NumPy, PyTorch, JAX and fastrnn, on one thread and on all.
 
     pip install '.[peers]'
-    python benchmarks/peers.py --json benchmarks/results/peers/NAME.json
+    python benchmarks/peers.py --json benchmarks/results/peers/NAME.json [--cells lstm gru]
     python benchmarks/tables.py
 
 Every method (see benchmarks/methods) has to arrive at the reference's loss and weights before it is
@@ -37,17 +37,15 @@ from fastrnn.measure.results import (
 from fastrnn.threads import available_cores
 
 PROGRAMS = METHODS | {
-    "torch-rnn": ("methods.pytorch", "Autograd", "rnn"),
-    "torch-loop": ("methods.pytorch", "Autograd", "loop"),
-    "torch-compile": ("methods.pytorch", "Autograd", "compile"),
+    "torch-nn": ("methods.pytorch", "make", "module"),
+    "torch-loop": ("methods.pytorch", "make", "loop"),
+    "torch-compile": ("methods.pytorch", "make", "compile"),
     "jax-scan": ("methods.xla", "Jax", "scan"),
-    "hand-torch": ("methods.pytorch", "ByHand"),
+    "hand-torch": ("methods.pytorch", "make", "hand"),
     "hand-jax": ("methods.xla", "Jax", "hand"),
 }
-FORMS = (  # of a vanilla RNN
-    *("numpy", "torch-rnn", "torch-loop", "torch-compile", "jax-scan", "hand-torch", "hand-jax"),
-    *("fastrnn", LIMIT),
-)
+GATED_FORMS = ("numpy", "torch-nn", "torch-compile", "jax-scan", "fastrnn", LIMIT)
+VANILLA_FORMS = (*GATED_FORMS[:-2], "torch-loop", "hand-torch", "hand-jax", *GATED_FORMS[-2:])
 PEERS = ("torch", "jax")  # as their users write, with gradients by the framework
 HAND = ("hand",)  # with the gradient by hand in their operations
 
@@ -56,10 +54,21 @@ def vanilla(m: int, K: int, T: int, B: int, dtype: str = "float32") -> Case:
     return Case(Config(hidden=m, seq_length=T, batch=B, dtype=dtype), K)
 
 
-CASES = (
-    *(vanilla(100, 80, 25, 1, dtype) for dtype in ("float32", "float64")),
-    *(vanilla(m, 80, 50, B) for m, B in product((100, 256, 512, 1024), (8, 32, 128))),
-)
+def gated(cell: str, m: int, B: int) -> Case:
+    """With Adam and clipping by norm, the defaults of gated cells."""
+    return Case(Config(cell=cell, hidden=m, seq_length=64, batch=B), characters=65)
+
+
+CASES = {
+    "rnn": (
+        *(vanilla(100, 80, 25, 1, dtype) for dtype in ("float32", "float64")),
+        *(vanilla(m, 80, 50, B) for m, B in product((100, 256, 512, 1024), (8, 32, 128))),
+    ),
+    **{
+        cell: tuple(gated(cell, m, B) for m, B in product((128, 256, 512), (16, 64, 128)))
+        for cell in ("lstm", "gru")
+    },
+}
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -99,20 +108,26 @@ def thread_counts(rows: Sequence[Row]) -> list[int]:
 
 
 def describe_summary(rows: Sequence[Row]) -> str:
-    """The ratios over all batched cases, in sentences."""
+    """The ratios over all batched cases, in sentences, for vanilla and for gated cells."""
+    is_vanilla = [row.case.config.cell == "rnn" for row in rows]
     sentences = []
-    for threads in reversed(thread_counts(rows)):
-        for names, others in (
+    for chosen, threads, (names, others) in product(
+        (True, False),
+        reversed(thread_counts(rows)),
+        (
             ("the best of PyTorch and JAX", PEERS),
             ("the better of these with the gradient by hand", HAND),
             ("NumPy", ("numpy",)),
-        ):
-            if found := summary(rows, *others, threads=threads):
-                mean, least, count = found
-                sentences.append(
-                    f"fastrnn on {count_threads(threads)} over {names}, {count} batched shapes: "
-                    f"{digits(mean)}× as a geometric mean, at least {digits(least)}×."
-                )
+        ),
+    ):
+        measured = [row for row, yes in zip(rows, is_vanilla, strict=True) if yes == chosen]
+        if found := summary(measured, *others, threads=threads):
+            mean, least, count = found
+            sentences.append(
+                f"fastrnn on {count_threads(threads)} over {names}, {count} batched shapes"
+                f"{'' if chosen else ' of LSTM and GRU'}: {digits(mean)}× as a geometric mean, "
+                f"at least {digits(least)}×."
+            )
     return " ".join(sentences)
 
 
@@ -156,39 +171,44 @@ def cells_of(rows: Sequence[Row]) -> Iterator[Sequence]:
 
 
 def tasks_of(case: Case, methods: Sequence[str]) -> list[Task]:
-    counts = sorted({1, available_cores()})
+    forms = VANILLA_FORMS if case.config.cell == "rnn" else GATED_FORMS
     return [
         Task(method, case, threads, program=PROGRAMS[method])
-        for method, threads in product(methods, counts)
+        for method in forms
+        if method in methods
+        for threads in sorted({1, available_cores()})
     ]
 
 
 def parse_case(text: str) -> Case:
-    """100,80,25,1 or 100,80,25,1,float64."""
-    m, K, T, B, *dtype = text.split(",")
-    return vanilla(int(m), int(K), int(T), int(B), *dtype)
+    """100,80,25,1 or 100,80,25,1,float64, with lstm, or gru, before it or nothing."""
+    first, *rest = text.split(",")
+    cell, sizes = ("rnn", [first, *rest]) if first.isdecimal() else (first, rest)
+    m, K, T, B, *dtype = sizes
+    sized = {"hidden": int(m), "seq_length": int(T), "batch": int(B)}
+    return Case(Config(cell=cell, **sized, dtype=dtype[0] if dtype else "float32"), int(K))
 
 
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--cells", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument(
         "--cases",
         nargs="+",
         type=parse_case,
-        default=CASES,
-        metavar="m,K,T,B[,dtype]",
-        help="(default: the reference, and twelve with batches)",
+        metavar="[cell,]m,K,T,B[,dtype]",
+        help="(default: all of the cells' in this script)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--seconds", type=float, default=0.2, help="of a timing (default 0.2)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all times here")
     options = parser.parse_args(arguments)
-    methods = [name for name in FORMS if name in options.methods]
+    cases = options.cases or [case for cell in options.cells for case in CASES[cell]]
     try:
         result = measure(
-            [tasks_of(case, methods) for case in options.cases],
+            [tasks_of(case, options.methods) for case in cases],
             command=command_of("peers", arguments),
             apart=True,
             rounds=options.rounds,

@@ -22,9 +22,12 @@ from common import command_of, result_path
 from fastrnn.kernels.benchmark import PARTS
 from fastrnn.measure.harness import Task, measure
 from fastrnn.measure.results import LIMIT, Case, Row, by_case, digits, find, percent
-from peers import vanilla
+from peers import gated, vanilla
 
-CASES = (vanilla(100, 80, 25, 1), vanilla(100, 80, 25, 1, "float64"), vanilla(512, 80, 50, 128))
+CASES = (
+    *(vanilla(100, 80, 25, 1), vanilla(100, 80, 25, 1, "float64"), vanilla(512, 80, 50, 128)),
+    *(gated("lstm", 512, 128), gated("gru", 512, 128)),
+)
 # What an update consists of, as operations names it where it counts: what is repeated, and what has
 # to be subtracted from that.
 PHASES = {
@@ -35,8 +38,8 @@ PHASES = {
     "backward recurrence": ("hidden gradient and backward recurrence", "hidden gradient"),
     "gradients of matrices": ("all gradients", "vector gradients"),
     "gradients of vectors and U": ("vector gradients", None),
-    "AdaGrad": ("AdaGrad", None),
-    "packing into panels": ("AdaGrad and packing", "AdaGrad"),
+    "optimizer": ("optimizer", None),
+    "packing into panels": ("optimizer and packing", "optimizer"),
 }
 
 

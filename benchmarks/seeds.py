@@ -18,8 +18,9 @@ import click
 import numpy as np
 
 from fastrnn import reference
+from fastrnn.config import Config
 from fastrnn.kernels.entries import SMOOTHING
-from fastrnn.parameters import Config, initial_parameters
+from fastrnn.parameters import initial_parameters
 from fastrnn.text.corpus import Corpus, read_corpus
 from fastrnn.text.streams import Streams
 from fastrnn.training.loop import train
@@ -35,17 +36,17 @@ def numpy(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:
     """The same with the NumPy baseline."""
     streams = Streams(corpus.codes, config.batch, config.seq_length, len(corpus.vocabulary))
     parameters = initial_parameters(config, len(corpus.vocabulary))
-    memory = {name: np.zeros_like(array) for name, array in parameters.items()}
+    state = reference.optimizer_state(config, parameters)
     smooth, lowest = None, (0, np.inf)
     for update in range(epochs * streams.chunks):
         chunk = update % streams.chunks
         if chunk == 0:
-            h = np.zeros((config.batch, config.hidden), config.dtype)
+            hidden = np.zeros((1, config.batch, config.hidden), config.dtype)
         codes = streams.read(chunk, 1)
-        forward = reference.forward(parameters, h, codes)
+        forward = reference.forward(parameters, hidden, codes)
         gradient = reference.backward(parameters, forward, codes)
-        reference.update(parameters, gradient, memory, config.learning_rate, config.clip)
-        h = forward.h[-1]
+        reference.update(config, parameters, gradient, state, update)
+        hidden = forward.state
         loss = float(forward.loss)
         smooth = loss if smooth is None else SMOOTHING * smooth + (1.0 - SMOOTHING) * loss
         if smooth < lowest[1]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import math
+import numbers
 import os
-from collections.abc import Iterable
-from numbers import Integral, Number, Real
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from fastrnn.errors import FastrnnError
@@ -31,11 +32,16 @@ def shown_value(value: object) -> str:
         return repr(shortened(text))
     if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print the longest
         return f"a number of about {value.bit_length() * math.log10(2):.0f} digits"
-    if value is None or isinstance(value, Number):
+    if value is None or isinstance(value, numbers.Number):
         return shortened(repr(value))
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"of type {type(value).__name__}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words in a sentence: "a, b and c"."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def refuse(name: str, value: object, wanted: str) -> NoReturn:
@@ -45,7 +51,7 @@ def refuse(name: str, value: object, wanted: str) -> NoReturn:
 
 def whole(name: str, value: object, lowest: int = 0, highest: int | None = None) -> int:
     """A whole number from `lowest` to `highest`."""
-    if not isinstance(value, bool) and isinstance(value, Integral):
+    if not isinstance(value, bool) and isinstance(value, numbers.Integral):
         number = int(value)
         if lowest <= number and (highest is None or number <= highest):
             return number
@@ -53,16 +59,61 @@ def whole(name: str, value: object, lowest: int = 0, highest: int | None = None)
     refuse(name, value, f"a whole number from {lowest} {end}")
 
 
-def real(name: str, value: object, zero: bool = False, infinity: bool = False) -> float:
-    """A positive number; or `zero`, or `infinity`, where they are allowed."""
-    if not isinstance(value, bool) and isinstance(value, Real):
+def real(
+    name: str, value: object, zero: bool = False, infinity: bool = False, below: float = math.inf
+) -> float:
+    """A positive number; or `zero`, or `infinity`, where they are allowed; or only `below` one."""
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
         try:
             number = float(value)
         except OverflowError:
             number = math.nan
-        if (number > 0 or (zero and number == 0)) and (infinity or number < math.inf):
+        high = infinity and number == math.inf
+        if (number > 0 or (zero and number == 0)) and (number < below or high):
             return number
-    refuse(name, value, "zero or a positive number" if zero else "a positive number")
+    end = f" below {below:g}" if below < math.inf else ""
+    refuse(name, value, ("zero or " if zero else "") + "a positive number" + end)
+
+
+def choice(name: str, value: object, names: Sequence[str]) -> str:
+    """One of several names."""
+    if not isinstance(value, str) or value not in names:
+        refuse(name, value, listed(names, "or"))
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Bounds of a setting that is a whole number, as for `whole`."""
+
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Real:
+    """Bounds of a setting that is a number, as for `real`."""
+
+    zero: bool = False
+    infinity: bool = False
+    below: float = math.inf
+
+
+Bounds = Whole | Real | tuple[str, ...] | type[bool]
+"""Of a setting: those of a number, or the names there are; or it is True or False."""
+
+
+def setting(name: str, value: object, bounds: Bounds) -> Any:
+    """A setting within its bounds."""
+    if isinstance(bounds, Whole):
+        return whole(name, value, bounds.lowest, bounds.highest)
+    if isinstance(bounds, Real):
+        return real(name, value, bounds.zero, bounds.infinity, bounds.below)
+    if isinstance(bounds, tuple):
+        return choice(name, value, bounds)
+    if not isinstance(value, bool):
+        refuse(name, value, "True or False")
+    return value
 
 
 def text(name: str, value: object) -> str:

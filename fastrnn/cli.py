@@ -7,18 +7,20 @@ arguments, not docstrings, which Python can be told to leave out.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import Field, fields
 from typing import Any
 
 import click
 
 from fastrnn import config as defaults
 from fastrnn._version import __version__
-from fastrnn.checks import real
-from fastrnn.config import DTYPES, Config
+from fastrnn.checks import Bounds, Real, Whole, real
+from fastrnn.config import Config, default_in_words, option_name
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
 from fastrnn.training.signals import ending_at_once, interrupting_once, say_interrupted
@@ -55,10 +57,35 @@ def text_options(command: Callable) -> Callable:
 checkpoint_argument = click.argument("checkpoint", type=click.Path())
 
 
-def config_option(name: str, kind: click.ParamType, help: str) -> Any:
-    """An option for a field of Config, with its default."""
-    default = getattr(Config, name.replace("-", "_"))
-    return click.option(f"--{name}", type=kind, default=default, help=help)
+def setting_option(field: Field) -> Callable:
+    """The option of a field of Config, with its bounds, its help and its default."""
+    bounds, help = field.metadata["bounds"], field.metadata["help"]
+    if words := default_in_words(field.name):
+        help += f"  [default: {words}]"
+    name = f"--{option_name(field.name)}"
+    return click.option(name, default=field.default, help=help, **click_type(bounds))
+
+
+def click_type(bounds: Bounds) -> dict[str, Any]:
+    """Bounds for click, which shows them and refuses what it can; `Config` refuses the rest."""
+    if isinstance(bounds, Whole):
+        return {"type": click.IntRange(min=bounds.lowest)}
+    if isinstance(bounds, Real):
+        below = bounds.below if bounds.below < math.inf else None
+        return {"type": click.FloatRange(0, below, min_open=not bounds.zero, max_open=True)}
+    return {"type": click.Choice(bounds)} if isinstance(bounds, tuple) else {"is_flag": True}
+
+
+def settings(*names: str) -> Callable[[Callable], Callable]:
+    """The options of these fields of Config, or of all."""
+
+    def add(command: Callable) -> Callable:
+        for field in reversed(fields(Config)):
+            if not names or field.name in names:
+                command = setting_option(field)(command)
+        return command
+
+    return add
 
 
 class Commands(click.Group):
@@ -113,28 +140,18 @@ def cli() -> None: ...
 
     The checkpoint is written at the end, at intervals, and on Ctrl-C. One that is already there is
     kept under the next free name, best.1.h5 for best.h5. The defaults are the reference
-    experiment's.
+    experiment's, and for gated or deep models what trains those.
 
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
+      fastrnn train book.txt --cell lstm --hidden 256 --batch 32 --seq-length 64
       cat *.txt | fastrnn train -
     """,
 )
 @text_options
-@config_option("hidden", whole, "Hidden units.")
-@config_option("seq-length", whole, "Characters per update, in each stream.")
-@config_option("batch", whole, "Parallel streams that the text is cut into.")
-@config_option("learning-rate", positive, "Learning rate of AdaGrad.")
-@config_option("sigma", click.FloatRange(min=0), "Standard deviation of the initial weights.")
-@config_option("clip", positive, "Clip gradients to ± this; inf for no clipping.")
-@click.option("--epochs", type=whole, help="Passes over the text.  [default: 9, unless --updates]")
-@click.option(
-    "--updates", type=whole, help="Stop after this many updates, or after --epochs if sooner."
-)
-@config_option("seed", seed_type, "Seed of the initial weights and the samples.")
-@config_option("dtype", click.Choice(DTYPES), "Type of parameters and arithmetic.")
+@settings()
 @click.option(
     "--ckpt",
     "path",
@@ -172,8 +189,6 @@ def train(
     texts: tuple[str, ...],
     sources: tuple[str, ...],
     encoding: str,
-    epochs: int | None,
-    updates: int | None,
     path: str,
     overwrite: bool,
     ckpt_every: float,
@@ -182,10 +197,10 @@ def train(
     threads: int | None,
     log: str | None,
     quiet: bool,
-    **config: Any,
+    **given: Any,
 ) -> None:
     try:
-        settings = Config(**config)
+        config = Config(**given)
         real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
     except FastrnnError as error:
         raise click.UsageError(f"--{error}") from error
@@ -212,9 +227,7 @@ def train(
     with ending_at_once():
         trained = train(
             corpus,
-            settings,
-            epochs=epochs,
-            updates=updates,
+            config,
             path=path,
             overwrite=overwrite,
             checkpoint_every=ckpt_every,

@@ -9,25 +9,30 @@ Each knows the arrays it consists of before they are allocated, and so the memor
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from fastrnn import memory
-from fastrnn.config import DTYPES, Config
-from fastrnn.kernels import entries
+from fastrnn.config import DTYPES, Architecture, Config, state_names
+from fastrnn.kernels import entries, gru, lstm, rnn
+from fastrnn.kernels.blocks import BLOCK, BY_COLUMNS, BY_ROWS, BY_USED_ROWS
 from fastrnn.kernels.cell import Packed, Sizes, States
+from fastrnn.kernels.dropout import HASH_BITS, Dropout
 from fastrnn.kernels.entries import Record
-from fastrnn.kernels.rnn import RNNWeights
-from fastrnn.kernels.simd import padded, row_length
+from fastrnn.kernels.optimizer import ADAGRAD, ADAM, RMSPROP, SGD, Flat, Rule, Step
+from fastrnn.kernels.simd import VECTOR_BYTES, padded, row_length
 from fastrnn.kernels.team import SLOT, Team
 from fastrnn.kernels.tiles import register_lanes
 from fastrnn.memory import Array, allocate, total
 from fastrnn.parameters import Parameters, parameter_shapes
 from fastrnn.threads import Workers
+
+CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 
 # How many streams a thread takes at a time: so many that weights are read for many rows at once,
 # so few that their states may still be in a cache when the gradients are summed. Measured from
@@ -40,9 +45,11 @@ PIECE_WORK = 2**25  # multiply-adds
 TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four bytes in the text
 
 ALONE = Team(np.zeros((1, SLOT), np.int64), 1, 1)  # waits for nobody, and writes to nothing
+NO_DROPOUT = Dropout(0.0, 1.0, np.zeros((1, 1, 2), np.int64))
 
 REMEDIES = {
     "hidden": "fewer hidden units",
+    "layers": "fewer layers",
     "batch": "a smaller batch",
     "seq_length": "a shorter sequence length",
 }
@@ -52,88 +59,256 @@ REMEDIES = {
 # --- arrays and their memory ----------------------------------------------------------------------
 
 
-def stored_shapes(config: Config, characters: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter in memory: U transposed, rows and columns in whole vectors."""
-    dtype = np.dtype(config.dtype)
-    stored = {}
-    for name, shape in parameter_shapes(config, characters).items():
-        *rows, columns = shape[::-1] if name == "U" else shape
-        length = row_length if rows else padded
-        stored[name] = *(padded(count, dtype) for count in rows), length(columns, dtype)
-    return stored
+class Layout:
+    """Where every parameter lies in a flat buffer, padded to whole vectors.
+
+    The parameters that fastrnn.parameters names are rows and columns of the arrays of
+    cell.Weights: W of the second layer is `W[1]`, U is stored as its transpose, and a gate's rows
+    start with a whole vector.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    characters : int
+        K, the size of the vocabulary.
+    """
+
+    def __init__(self, architecture: Architecture, characters: int):
+        self.cell = cell = CELLS[architecture.cell]
+        self.architecture = architecture
+        self.characters = characters
+        self.dtype = dtype = np.dtype(architecture.dtype)
+        m, K, L = architecture.hidden, characters, architecture.layers
+        self.m, self.layers = m, L
+        self.P = P = padded(m, dtype)
+        self.row = row_length(m, dtype)
+        gates = cell.GATES * P
+        self.shapes = {
+            "U": (padded(K, dtype), row_length(gates, dtype)),
+            "X": (L - 1, gates, self.row),
+            "W": (L, gates, self.row),
+            "V": (padded(K, dtype), self.row),
+            "b": (L, gates),
+            "n": (L if cell.RECURRENT else 0, P),
+            "c": (padded(K, dtype),),
+        }
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()]).tolist()
+        self.starts = dict(zip(self.shapes, [0, *ends[:-1]], strict=True))
+        self.size = ends[-1]
+        lanes = register_lanes(dtype)
+
+        def panels(matrices: int, rows: int, columns: int) -> tuple[int, int, int]:
+            panel = row_length(padded(rows, dtype) * lanes, dtype)
+            return matrices, padded(columns, dtype) // lanes, panel
+
+        self.panels = {
+            "W": panels(L, gates, m),
+            "WT": panels(L, m, gates),
+            "X": panels(L - 1, gates, m),
+            "XT": panels(L - 1, m, gates),
+            "V": panels(1, K, m),
+            "VT": panels(1, m, K),
+        }
+        ends = np.cumsum([math.prod(shape) for shape in self.panels.values()]).tolist()
+        self.panel_starts = dict(zip(self.panels, [0, *ends[:-1]], strict=True))
+        self.panels_size = ends[-1]
+        self.blocks, self.rows, self.norms = self._blocks()
+
+    def _blocks(self) -> tuple[np.ndarray, int, int]:
+        """The table of kernels.blocks, how many rows of matrices there are, and how many norms."""
+        lanes = register_lanes(self.dtype)
+        rows: list[tuple[int, ...]] = []
+        count = 0
+
+        def matrix(name: str, index: int, gate: int, height: int) -> None:
+            nonlocal count
+            stride = self.shapes[name][-1]
+            start = self.starts[name] + gate * self.P * stride
+            if len(self.shapes[name]) == 3:
+                start += index * math.prod(self.shapes[name][1:])
+            _, panels, panel = self.panels[name]
+            _, panels_T, panel_T = self.panels[name + "T"]
+            in_panels = index * panels * panel + gate * self.P * lanes
+            in_panels_T = (index * panels_T + gate * self.P // lanes) * panel_T
+            rows.append(
+                (
+                    BY_ROWS,
+                    start,
+                    height,
+                    self.m,
+                    stride,
+                    count,
+                    self.panel_starts[name] + in_panels,
+                    panel,
+                    self.panel_starts[name + "T"] + in_panels_T,
+                    panel_T,
+                )
+            )
+            count += -(-height // lanes) * lanes
+
+        for layer in range(self.layers):
+            for name in ("W", "X")[: 2 if layer else 1]:
+                for gate in range(self.cell.GATES):
+                    matrix(name, layer - (name == "X"), gate, self.m)
+        matrix("V", 0, 0, self.characters)
+        packed_rows = count
+
+        def columns(name: str, height: int, width: int) -> None:
+            nonlocal count
+            stride = self.shapes[name][-1]
+            rows.append((BY_COLUMNS, self.starts[name], height, width, stride, count, 0, 0, 0, 0))
+            count += padded(width, self.dtype) // (VECTOR_BYTES // self.dtype.itemsize)
+
+        gates = self.cell.GATES * self.P
+        columns("U", self.characters, gates)
+        columns("b", self.layers, gates)
+        if self.cell.RECURRENT:
+            columns("n", self.layers, self.P)
+        columns("c", 1, self.characters)
+        return np.array(rows, BLOCK).view(np.recarray), packed_rows, count
+
+    def sizes(self, T: int, B: int) -> Sizes:
+        """The sizes of chunks of T characters of B streams."""
+        cell = self.cell
+        recurrent = cell.RECURRENT * self.P
+        return Sizes(
+            self.m, self.characters, T, B, self.layers, self.P, cell.GATES, recurrent, self.rows
+        )
+
+    def weights(self, flat: np.ndarray) -> Weights:
+        """A flat buffer as the arrays of cell.Weights."""
+        views = {}
+        for name, shape in self.shapes.items():
+            start = self.starts[name]
+            views[name] = flat[start : start + math.prod(shape)].reshape(shape)
+        return self.cell.WEIGHTS(**views)
+
+    def packed(self, flat: np.ndarray) -> Packed:
+        """A flat buffer of panels as the arrays of cell.Packed."""
+        views = {}
+        for name, shape in self.panels.items():
+            start = self.panel_starts[name]
+            views[name] = flat[start : start + math.prod(shape)].reshape(shape)
+        return Packed(**views)
+
+    def views(self, flat: np.ndarray) -> dict[str, list[np.ndarray]]:
+        """Views of all parameters by their names, one for each gate, without the padding."""
+        weights, m, K, P = self.weights(flat), self.m, self.characters, self.P
+        cell = self.cell
+        views = {"U": [weights.U[:K, g * P : g * P + m].T for g in cell.ORDER]}
+        for layer in range(self.layers):
+            number = str(layer + 1) if layer else ""
+            if layer:
+                X = weights.X[layer - 1]
+                views[f"X{number}"] = [X[g * P : g * P + m, :m] for g in cell.ORDER]
+            W, b = weights.W[layer], weights.b[layer]
+            views[f"W{number}"] = [W[g * P : g * P + m, :m] for g in cell.RECURRENT_ORDER]
+            views[f"b{number}"] = [b[g * P : g * P + m] for g in cell.ORDER]
+            if cell.RECURRENT:
+                views[f"n{number}"] = [weights.n[layer, :m]]
+        views["V"] = [weights.V[:K, :m]]
+        views["c"] = [weights.c[:K]]
+        return views
+
+    def get(self, flat: np.ndarray) -> Parameters:
+        """Copies of all parameters in the shapes of fastrnn.parameters."""
+        views = self.views(flat)
+        shapes = parameter_shapes(self.architecture, self.characters)
+        return {name: np.concatenate(views[name]) for name in shapes}
+
+    def set(self, flat: np.ndarray, parameters: Parameters) -> None:
+        """Copy parameters in, in any float dtype."""
+        for name, gates in self.views(flat).items():
+            for gate, values in zip(gates, np.split(parameters[name], len(gates)), strict=True):
+                gate[...] = values
 
 
-def flat_array(config: Config, characters: int) -> Array:
-    """The buffer of all parameters, or of one number for each."""
-    size = sum(map(math.prod, stored_shapes(config, characters).values()))
-    return Array((size,), np.dtype(config.dtype))
-
-
-def weights_arrays(config: Config, characters: int) -> dict[str, Array]:
-    """What `Weights` allocates: the parameters, and their panels by the names of `Packed`."""
-    dtype, m, K = np.dtype(config.dtype), config.hidden, characters
-    lanes = register_lanes(dtype)
-
-    def panels(rows: int, columns: int) -> Array:
-        panel = row_length(padded(rows, dtype) * lanes, dtype)
-        return Array((padded(columns, dtype) // lanes, panel), dtype)
-
-    packed = {"W": panels(m, m), "WT": panels(m, m), "V": panels(K, m), "VT": panels(m, K)}
-    return {"parameters": flat_array(config, characters), **packed}
-
-
-def states_arrays(config: Config, sizes: Sizes, group: int, threads: int) -> dict[str, Array]:
-    """The arrays of `States`, by their names."""
-    m, K, T, B = sizes
-    dtype = np.dtype(config.dtype)
-    hidden, characters = row_length(m, dtype), row_length(K, dtype)
+def weights_arrays(layout: Layout) -> dict[str, Array]:
+    """What `Weights` allocates: the parameters, and their panels."""
     return {
-        "H": Array((group, T + 1, hidden), dtype),
-        "D": Array((group, T + 1, hidden), dtype),
+        "weight": Array((layout.size,), layout.dtype),
+        "packed": Array((layout.panels_size,), layout.dtype),
+    }
+
+
+def states_arrays(
+    layout: Layout, sizes: Sizes, group: int, threads: int, dropout: bool = False
+) -> dict[str, Array]:
+    """The arrays of `States`, by their names; Z and D are only there where they are not others."""
+    _, K, T, B, L, P, *_ = sizes
+    dtype, cell = layout.dtype, layout.cell
+    hidden, characters = layout.row, row_length(K, dtype)
+    of_units = Array((L, group, T + 1, hidden), dtype)
+    columns = row_length(cell.COLUMNS * P, dtype)
+    arrays = {
+        "H": of_units,
+        "A": Array((L, group, T + 1, columns), dtype),
+        "C": Array((L if cell.STATES > 1 else 0, group, T + 1, hidden), dtype),
+        "E": Array((group if cell.STATES > 1 else 0, hidden), dtype),
         "O": Array((group, T + 1, characters), dtype),
-        "before": Array((B, hidden), dtype),
-        "after": Array((B, hidden), dtype),
+        "before": Array((cell.STATES * L, B, hidden), dtype),
+        "after": Array((cell.STATES * L, B, hidden), dtype),
         "loss": Array((group, padded(T, dtype)), dtype),
         "total": Array((group, padded(T, dtype)), dtype),
         "nats": Array((B,), np.dtype(np.float64)),
         "used_rows": Array((threads, K + 1), np.dtype(np.int64)),
         "is_used": Array((threads, K), np.dtype(np.bool_)),
     }
+    if dropout:
+        arrays["Z"] = of_units
+    if cell.COLUMNS > 1:
+        arrays["D"] = Array((1, group, T + 1, hidden), dtype)
+    return arrays
 
 
-def training_arrays(config: Config, characters: int, threads: int) -> dict[str, Array]:
+def states_of(arrays: Mapping[str, np.ndarray]) -> States:
+    """`States` of arrays that were allocated for them."""
+    shared = {"Z": arrays["H"], "D": arrays["A"]}
+    return States(*((shared | arrays)[name] for name in States._fields))
+
+
+def training_arrays(layout: Layout, config: Config, threads: int) -> dict[str, Array]:
     """What `Network` allocates on top of `weights_arrays`."""
-    flat = flat_array(config, characters)
-    sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
+    flat = Array((layout.size,), layout.dtype)
+    none = Array((0,), layout.dtype)
+    sizes = layout.sizes(config.seq_length, config.batch)
     # How many streams go through the time loops before their gradients are summed.
     groups = math.ceil(sizes.B / (STREAMS * threads))
     group = math.ceil(sizes.B / groups)
-    optimizer = {"gradient": flat, "memory": flat, "best": flat}
-    return {**optimizer, **states_arrays(config, sizes, group, threads)}
+    names = state_names(config)
+    return {
+        "gradient": flat,
+        "momentum": flat if "momentum" in names else none,
+        "squares": flat if "squares" in names else none,
+        "best": flat,
+        "norms": Array((layout.norms,), np.dtype(np.float64)),
+        **states_arrays(layout, sizes, group, threads, config.dropout > 0),
+    }
 
 
-TRAINED = ("parameters", "memory", "best", "before")
+TRAINED = ("weight", "momentum", "squares", "best", "before")
 """The arrays that training changes, and that have to be copied to take updates back."""
 
 
-def model_memory(config: Config, characters: int) -> int:
+def model_memory(architecture: Architecture, characters: int) -> int:
     """Bytes that a model takes to write with."""
-    return total(weights_arrays(config, characters).values())
+    return total(weights_arrays(Layout(architecture, characters)).values())
 
 
 def training_memory(config: Config, characters: int, threads: int = 1) -> int:
     """Bytes that a training takes: its network, and the copy that `copy_state` makes."""
-    arrays = weights_arrays(config, characters) | training_arrays(config, characters, threads)
+    layout = Layout(config, characters)
+    arrays = weights_arrays(layout) | training_arrays(layout, config, threads)
     return total(arrays.values()) + total(arrays[name] for name in TRAINED)
 
 
-def require_memory(what: str, bytes_of: Callable[[Config], int], config: Config) -> None:
+def require_memory(what: str, bytes_of: Callable[..., int], config: Architecture) -> None:
     """Raise FastrnnError, with the setting to blame, if this process may not have so much."""
 
     def without(name: str) -> int:
         return bytes_of(replace(config, **{name: getattr(Config, name)}))
 
-    blamed = min(REMEDIES, key=without)
+    blamed = min((name for name in REMEDIES if hasattr(config, name)), key=without)
     subject = f"{blamed.replace('_', '-')} is {getattr(config, blamed)}"
     memory.require(bytes_of(config), subject, what, f"use {REMEDIES[blamed]}")
 
@@ -141,35 +316,19 @@ def require_memory(what: str, bytes_of: Callable[[Config], int], config: Config)
 # --- weights, and a text --------------------------------------------------------------------------
 
 
-def unpadded(config: Config, characters: int, weights: RNNWeights) -> Parameters:
-    """Views of stored weights in the shapes of `parameter_shapes`."""
-    views = {}
-    for name, shape in parameter_shapes(config, characters).items():
-        stored = getattr(weights, name)
-        stored = stored.T if name == "U" else stored
-        views[name] = stored[tuple(slice(size) for size in shape)]
-    return views
-
-
 class Weights:
     """The parameters of a model and their copies packed for products: all that writing reads.
 
-    Everything outside sees parameters in the shapes of `fastrnn.parameters`; inside, U is stored as
-    its transpose, and rows and columns are padded to whole vectors with zeros, which stay zero.
+    Everything outside sees parameters in the shapes of `fastrnn.parameters`; inside, rows and
+    columns are padded to whole vectors with zeros, which stay zero (`Layout`).
 
     Any number of texts may be written at once, each by a `Writer`, while nobody changes them.
 
     Parameters
     ----------
-    config : Config
-        Only its model matters.
+    architecture : Architecture
     characters : int
         K, the size of the vocabulary.
-
-    Attributes
-    ----------
-    parameters : Parameters
-        Views of the current weights. Writing to them needs a call of `pack` afterwards.
 
     Raises
     ------
@@ -177,56 +336,54 @@ class Weights:
         If they would take more memory than this process may have.
     """
 
-    def __init__(self, config: Config, characters: int):
-        require_memory("the model", partial(model_memory, characters=characters), config)
-        self.config = config
+    def __init__(self, architecture: Architecture, characters: int):
+        require_memory("the model", partial(model_memory, characters=characters), architecture)
+        self.architecture = architecture
         self.characters = characters
-        self.dtype = np.dtype(config.dtype)
-        arrays = allocate(weights_arrays(config, characters))
-        self._flat = arrays["parameters"]
-        self._weights, self.parameters = self._views(self._flat)
-        self._packed = Packed(*(arrays[name] for name in Packed._fields))
+        self.layout = Layout(architecture, characters)
+        self.dtype = self.layout.dtype
+        arrays = allocate(weights_arrays(self.layout))
+        self._flat_weight, self._flat_packed = arrays["weight"], arrays["packed"]
+        self._weights = self.layout.weights(self._flat_weight)
+        self._packed = self.layout.packed(self._flat_packed)
 
-    def _views(self, flat: np.ndarray) -> tuple[RNNWeights, Parameters]:
-        """The stored weights in a flat buffer, and their unpadded views."""
-        shapes = stored_shapes(self.config, self.characters)
-        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
-        parts = zip(np.split(flat, ends[:-1]), shapes.values(), strict=True)
-        weights = RNNWeights(*(part.reshape(shape) for part, shape in parts))
-        return weights, unpadded(self.config, self.characters, weights)
+    @property
+    def parameters(self) -> Parameters:
+        """Copies of the current weights."""
+        return self.layout.get(self._flat_weight)
 
     def pack(self) -> None:
-        """Bring the packed copies of the weights up to date after writing to `parameters`."""
-        entries.pack(self._weights, self._packed)
+        """Bring the packed copies of the weights up to date."""
+        entries.pack(self._flat_weight, self._flat_packed, self.layout.blocks)
 
     def set_parameters(self, parameters: Parameters) -> None:
         """Copy parameters in, in any float dtype."""
-        for name, view in self.parameters.items():
-            view[...] = parameters[name]
+        self.layout.set(self._flat_weight, parameters)
         self.pack()
 
 
 class Writer:
-    """One text that is being written: its hidden state, and room to compute the next.
+    """One text that is being written: its state, and room to compute the next.
 
     Parameters
     ----------
     weights : Weights
         Are only read.
-    hidden : (m,) array, optional
-        The hidden state before the first character; zeros by default. It is copied.
+    state : (S·L, m) array, optional
+        The state before the first character; zeros by default. It is copied.
     """
 
-    def __init__(self, weights: Weights, hidden: np.ndarray | None = None):
-        m, K = weights.config.hidden, weights.characters
-        sizes = Sizes(m, K, T=1, B=1)
-        arrays = allocate(states_arrays(weights.config, sizes, group=1, threads=1))
-        states = States(*(arrays[name] for name in States._fields))
-        if hidden is not None:
-            states.before[0, :m] = hidden
-        self._inputs = weights._weights, weights._packed, states, sizes, ALONE
+    def __init__(self, weights: Weights, state: np.ndarray | None = None):
+        layout = weights.layout
+        m = layout.m
+        sizes = layout.sizes(T=1, B=1)
+        states = states_of(allocate(states_arrays(layout, sizes, group=1, threads=1)))
+        if state is not None:
+            states.before[:, 0, :m] = state
+        self._inputs = weights._weights, weights._packed, states, sizes, ALONE, NO_DROPOUT
         self._tiny = float(np.finfo(weights.dtype).tiny)
-        self._piece = max(1, min(PIECE, PIECE_WORK // (m * (m + K))))
+        work = layout.size  # multiply-adds for a character, but those of U
+        self._piece = max(1, min(PIECE, PIECE_WORK // work))
 
     def sample(
         self, known: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0
@@ -281,7 +438,7 @@ class Writer:
 
 
 class Network(Weights):
-    """Weights with optimizer memory and hidden states, and the operations on them.
+    """Weights with the state of their optimizer and of the streams, and the operations on them.
 
     Parameters
     ----------
@@ -293,11 +450,8 @@ class Network(Weights):
 
     Attributes
     ----------
-    parameters, gradient, memory, best : Parameters
-        Views of the current weights, the last gradient, AdaGrad's sums of squares, and the weights
-        with the lowest smooth loss. Writing to `parameters` needs a call of `pack` afterwards.
-    hidden : (B, m) array
-        View of the hidden state before the next chunk.
+    state : (S·L, B, m) array
+        View of the hidden states of all layers before the next chunk, then of the cell states.
     workers : Workers
         Its threads.
 
@@ -311,57 +465,116 @@ class Network(Weights):
         bytes_of = partial(training_memory, characters=characters, threads=threads)
         require_memory("the training", bytes_of, config)
         super().__init__(config, characters)
-        self.sizes = Sizes(config.hidden, characters, config.seq_length, config.batch)
-        arrays = allocate(training_arrays(config, characters, threads))
-        self._gradient, self.gradient = self._views(arrays["gradient"])
-        self._memory, self.memory = self._views(arrays["memory"])
-        self._best = arrays["best"]
-        _, self.best = self._views(self._best)
-        self._states = States(*(arrays[name] for name in States._fields))
-        self.hidden = self._states.before[:, : config.hidden]
-        self._trained = [{"parameters": self._flat, **arrays}[name] for name in TRAINED]
+        self.config = config
+        layout = self.layout
+        self.sizes = layout.sizes(config.seq_length, config.batch)
+        arrays = allocate(training_arrays(layout, config, threads))
+        arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
+        self._flat = Flat(*(arrays[name] for name in Flat._fields))
+        self._gradient = layout.weights(self._flat.gradient)
+        self._states = states_of(arrays)
+        self.state = self._states.before[:, :, : config.hidden]
+        self._trained = [arrays[name] for name in TRAINED]
+        self._rule = rule_of(config)
+        self._blocks = layout.blocks.copy()
+        if keeps_rows_without_gradient(config):
+            self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
         self.workers = Workers(threads)
         self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
 
     def _column_shares(self, threads: int) -> int:
         """Threads that share the columns of the same streams, at the price of a barrier for every
         time step: as few as leave no thread without a stream."""
-        divisors = (parts for parts in range(1, threads + 1) if threads % parts == 0)
-        return next(parts for parts in divisors if threads // parts <= self.sizes.B)
+        divisors = (shares for shares in range(1, threads + 1) if threads % shares == 0)
+        return next(shares for shares in divisors if threads // shares <= self.sizes.B)
+
+    @property
+    def gradient(self) -> Parameters:
+        """Copies of the last gradient."""
+        return self.layout.get(self._flat.gradient)
+
+    @property
+    def best(self) -> Parameters:
+        """Copies of the weights with the lowest smooth loss."""
+        return self.layout.get(self._flat.best)
+
+    @property
+    def optimizer_state(self) -> dict[str, Parameters]:
+        """Copies of what the optimizer remembers, by the names of `state_names`."""
+        return {
+            name: self.layout.get(getattr(self._flat, name)) for name in state_names(self.config)
+        }
+
+    def set_optimizer_state(self, state: dict[str, Parameters]) -> None:
+        """The inverse of `optimizer_state`."""
+        for name in state_names(self.config):
+            self.layout.set(getattr(self._flat, name), state[name])
 
     def loss(self, codes: np.ndarray) -> float:
-        """Cross-entropy of one chunk in nats, summed over T and averaged over B.
+        """Cross-entropy of one chunk in nats, summed over T and averaged over B, without dropout.
 
         Parameters
         ----------
         codes : (T + 1, B) int32 array
-            Read from `hidden` on, which stays as it is.
+            Read from `state` on, which stays as it is.
         """
-        inputs = self._weights, self._packed, self._states, self.sizes, ALONE
+        # Without dropout the layers above get H itself.
+        states = self._states._replace(Z=self._states.H)
+        inputs = self._weights, self._packed, states, self.sizes, ALONE, NO_DROPOUT
         return entries.loss(*inputs, codes)
 
-    def loss_and_gradient(self, codes: np.ndarray) -> float:
-        """As `loss`; the loss's gradient is left in `gradient`."""
-        inputs = self._weights, self._packed, self._states, self.sizes, self._team
+    def loss_and_gradient(self, codes: np.ndarray, keys: np.ndarray | None = None) -> float:
+        """As `loss`; the loss's gradient is left in `gradient`.
+
+        Parameters
+        ----------
+        codes : (T + 1, B) int32 array
+        keys : (1, L, 2) int64 array, optional
+            Of schedule.dropout_keys, for a network with dropout; without them nothing is dropped.
+        """
+        dropout = NO_DROPOUT if keys is None else self._dropout(keys)
+        states = self._states._replace(Z=self._states.H) if keys is None else self._states
+        inputs = self._weights, self._gradient, self._packed, states, self.sizes, self._flat
         return self.workers.run(
-            lambda thread: entries.loss_and_gradient(*inputs, thread, codes, self._gradient)
+            lambda thread: entries.loss_and_gradient(
+                *inputs, self._blocks, self._team, thread, dropout, codes
+            )
         )
 
-    def update(self) -> None:
-        """One AdaGrad step from `gradient`, as `loss_and_gradient` left it."""
-        state = self._weights, self._gradient, self._memory, self._packed, self._states
-        eta, clip = self.config.learning_rate, self.config.clip
-        self.workers.run(
-            lambda thread: entries.update(*state, self.sizes, self._team, thread, eta, clip)
-        )
+    def _dropout(self, keys: np.ndarray) -> Dropout:
+        share = self.config.dropout
+        return Dropout(float(round(share * 2**HASH_BITS)), 1.0 / (1.0 - share), keys)
 
-    def train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
+    def update(self, step: np.ndarray) -> None:
+        """One step of the optimizer from `gradient`, as `loss_and_gradient` left it.
+
+        Parameters
+        ----------
+        step : (4,) float64 array
+            A row of schedule.steps.
+        """
+        inputs = self._states, self.sizes, self._flat, self._blocks, self._team
+        numbers = Step(*map(float, step))
+        self.workers.run(lambda thread: entries.update(*inputs, thread, self._rule, numbers))
+
+    def train(
+        self,
+        codes: np.ndarray,
+        steps: np.ndarray,
+        keys: np.ndarray,
+        record: Record,
+        smooth_losses: np.ndarray,
+    ) -> Record:
         """One update for each element of `smooth_losses`, on successive chunks.
 
         Parameters
         ----------
         codes : (updates · T + 1, B) int32 array
             Characters, each less than K; as `streams.Streams.read` gives them.
+        steps : (updates, 4) float64 array
+            Of schedule.steps.
+        keys : (updates, L, 2) int64 array
+            Of schedule.dropout_keys; without dropout nobody reads them.
         record : Record
             The smooth loss so far.
         smooth_losses : (updates,) float64 array
@@ -372,11 +585,13 @@ class Network(Weights):
         Record
             The smooth loss now. If `pending`, its lowest is that of `parameters`, not of `best`.
         """
-        state = self._weights, self._gradient, self._memory, self._packed, self._states
-        eta, clip = self.config.learning_rate, self.config.clip
-        rest = codes, eta, clip, self._flat, self._best, record, smooth_losses
+        state = self._weights, self._gradient, self._packed, self._states, self.sizes
+        dropout = self._dropout(keys)
+        rest = dropout, codes, self._rule, steps, record, smooth_losses
         return self.workers.run(
-            lambda thread: entries.train(*state, self.sizes, self._team, thread, *rest)
+            lambda thread: entries.train(
+                *state, self._flat, self._blocks, self._team, thread, *rest
+            )
         )
 
     def copy_state(self) -> tuple[np.ndarray, ...]:
@@ -387,7 +602,9 @@ class Network(Weights):
         """Go back to what `copy_state` gave."""
         for array, copy in zip(self._trained, state, strict=True):
             array[...] = copy
-        self._states.D[...] = 0  # its padding is only ever multiplied: a NaN there would stay
+        # Padding is only ever multiplied: a NaN there would stay.
+        for array in (self._states.A, self._states.D, self._states.E):
+            array[...] = 0
         self.pack()
 
     def is_finite(self) -> bool:
@@ -395,14 +612,39 @@ class Network(Weights):
         return all(np.isfinite(array).all() for array in self._trained)
 
 
-def compile_all() -> None:
-    """Compile every kernel that a network uses, in every dtype, or load it from the cache."""
-    for dtype in DTYPES:
-        network = Network(Config(hidden=1, seq_length=1, dtype=dtype), characters=1)
+def rule_of(config: Config) -> Rule:
+    """The optimizer of a training, for the kernels."""
+    kinds = {"adagrad": ADAGRAD, "rmsprop": RMSPROP, "adam": ADAM, "adamw": ADAM, "sgd": SGD}
+    is_adam = config.optimizer in ("adam", "adamw")
+    return Rule(
+        kind=kinds[config.optimizer],
+        clip=config.clip,
+        clip_norm=config.clip_norm,
+        weight_decay=0.0 if config.optimizer == "adamw" else config.weight_decay,
+        momentum=float((config.beta1 if is_adam else config.momentum) or 0.0),
+        rho=float((config.beta2 if is_adam else config.rho) or 0.0),
+        epsilon=float(config.epsilon or 0.0),
+        nesterov=bool(config.nesterov),
+    )
+
+
+def keeps_rows_without_gradient(config: Config) -> bool:
+    """Whether a weight whose gradient is zero stays exactly as it is."""
+    plain = config.optimizer == "adagrad" or (config.optimizer == "sgd" and not config.momentum)
+    return plain and not config.weight_decay
+
+
+def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
+    """Compile every kernel that a network of these cells uses, in every dtype, or load it from the
+    cache."""
+    for cell, dtype in itertools.product(cells, DTYPES):
+        config = Config(cell=cell, hidden=1, seq_length=1, dtype=dtype)
+        network = Network(config, characters=1)
         codes = np.zeros((2, 1), np.int32)
+        steps, keys = np.ones((1, 4)), np.zeros((1, 1, 2), np.int64)
         network.pack()
         network.loss(codes)
         network.loss_and_gradient(codes)
-        network.update()
-        network.train(codes, Record(0.0, 0.0, -1, False), np.empty(1))
+        network.update(steps[0])
+        network.train(codes, steps, keys, Record(0.0, 0.0, -1, False), np.empty(1))
         Writer(network).sample(codes[0], np.empty(1))

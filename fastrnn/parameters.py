@@ -1,14 +1,30 @@
-"""What a model is: its named parameters, and how they start.
+"""What a model consists of: its named parameters, and how they start.
 
 Names and shapes, the same everywhere in the code, the checkpoints and the documentation:
 
-    m  hidden units      U  (m, K)  input to hidden       h  (m,)  hidden state
-    K  characters        W  (m, m)  hidden to hidden      a  (m,)  pre-activation
-    T  sequence length   V  (K, m)  hidden to output      o  (K,)  logits
-    B  parallel streams  b  (m,)    hidden bias           p  (K,)  probabilities
-                         c  (K,)    output bias
+    m  hidden units      U  (g·m, K)  input to hidden         h  (m,)  hidden state
+    K  characters        W  (g·m, m)  hidden to hidden        a  (m,)  pre-activation
+    T  sequence length   V  (K, m)    hidden to output        o  (K,)  logits
+    B  parallel streams  b  (g·m,)    hidden bias             p  (K,)  probabilities
+    L  layers            c  (K,)      output bias
+    g  gates             n  (m,)      second bias of the GRU's candidate
 
-    h_t = tanh(W h_{t-1} + U[:, x_t] + b),   p_t = softmax(V h_t + c)
+The layers above the first have their number in the name: X2 (g·m, m) from the layer below to
+layer 2, in place of U, and W2, b2, n2. Gates are blocks of m rows, in PyTorch's order. Each layer
+reads x_t, the character or the hidden state of the layer below; s is the logistic function, and
+products of vectors are element by element:
+
+    rnn     h_t = tanh(W h_{t-1} + U[:, x_t] + b)
+    lstm    i, f, o = s(W h_{t-1} + U[:, x_t] + b),  g = tanh(...) of its own rows
+            cell_t = f cell_{t-1} + i g,   h_t = o tanh(cell_t)           (rows: i, f, g, o)
+    gru     r, z = s(W h_{t-1} + U[:, x_t] + b)
+            g = tanh(U[:, x_t] + b + r (W h_{t-1} + n)) of its own rows
+            h_t = (1 - z) g + z h_{t-1}                                   (rows: r, z, g)
+
+    p_t = softmax(V h_t + c) of the last layer
+
+They are those of torch.nn.RNN, LSTM and GRU, which have two biases wherever one would do; b is
+their sum.
 """
 
 from __future__ import annotations
@@ -17,37 +33,110 @@ import math
 
 import numpy as np
 
-from fastrnn.config import Config
+from fastrnn.config import Architecture, Config
 
 Parameters = dict[str, np.ndarray]
 """Named arrays in the shapes above, in the order of `parameter_shapes`."""
 
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+STATES = {"rnn": 1, "lstm": 2, "gru": 1}
+"""How many vectors of m numbers a layer hands on from one time step to the next."""
 
-def parameter_shapes(config: Config, characters: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter by name, for a vocabulary of K = `characters`."""
-    m, K = config.hidden, characters
-    return {"U": (m, K), "W": (m, m), "V": (K, m), "b": (m,), "c": (K,)}
+NAMES = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}
+
+
+def parameter_shapes(architecture: Architecture, characters: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by name, for a vocabulary of K = `characters`.
+
+    Matrices come first, then vectors, each from the first layer to the output.
+    """
+    m, K, g = architecture.hidden, characters, GATES[architecture.cell]
+    layers = ["", *map(str, range(2, architecture.layers + 1))]
+    inputs = {f"X{layer}" if layer else "U": (g * m, m if layer else K) for layer in layers}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (name, shape) in zip(layers, inputs.items(), strict=True):
+        shapes |= {name: shape, f"W{layer}": (g * m, m)}
+    shapes["V"] = (K, m)
+    shapes |= {f"b{layer}": (g * m,) for layer in layers}
+    if architecture.cell == "gru":
+        shapes |= {f"n{layer}": (m,) for layer in layers}
+    return shapes | {"c": (K,)}
+
+
+def state_shape(architecture: Architecture, batch: int) -> tuple[int, int, int]:
+    """Of what is handed on from chunk to chunk: L hidden states, then an LSTM's L cell states."""
+    vectors = STATES[architecture.cell] * architecture.layers
+    return vectors, batch, architecture.hidden
 
 
 def initial_parameters(config: Config, characters: int) -> Parameters:
-    """Weights drawn from N(0, sigma²) and biases of zero.
+    """Parameters drawn as `config.init` says.
 
-    They are drawn in float64 and rounded, so both dtypes start from the same numbers.
+    - "normal": weights from N(0, sigma²), biases of zero; the reference experiment's.
+    - "torch": everything uniform within ±1/√m, as in PyTorch.
+    - "orthogonal": W orthogonal, gate by gate (Saxe 2013); the other weights uniform within
+      ±√(6/(rows + columns)) of a gate (Glorot 2010); biases of zero.
+
+    The bias of an LSTM's forget gate is 1 in each, so that it remembers at first (Gers 2000,
+    Jozefowicz 2015). They are drawn in float64 and rounded, so both dtypes start from the same
+    numbers.
     """
     rng = np.random.default_rng(config.seed)
+    m = config.hidden
+
+    def uniform(bound: float, shape: tuple[int, ...]) -> np.ndarray:
+        return bound * (2 * rng.random(shape) - 1)
+
+    def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        assert config.sigma is not None
+        return rng.normal(0.0, config.sigma, shape) if len(shape) == 2 else np.zeros(shape)
+
+    def torch(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        drawn = uniform(1 / math.sqrt(m), shape)
+        if name.startswith("b"):
+            # The second of its two biases, but for a GRU's candidate, which has it as n.
+            summed = 2 * m if config.cell == "gru" else len(drawn)
+            drawn[:summed] += uniform(1 / math.sqrt(m), (summed,))
+        return drawn
+
+    def orthogonal(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if len(shape) == 1:
+            return np.zeros(shape)
+        rows, columns = (m if name != "V" else characters), shape[1]
+        if name.startswith("W"):
+            gates = [orthogonal_matrix(rng.normal(size=(m, m))) for _ in range(shape[0] // m)]
+            return np.concatenate(gates)
+        return uniform(math.sqrt(6 / (rows + columns)), shape)
+
+    draw = {"normal": normal, "torch": torch, "orthogonal": orthogonal}[config.init]
+    parameters = {}
     with np.errstate(over="ignore"):  # the training finds out that its loss is infinite
-        return {
-            name: (
-                rng.normal(0.0, config.sigma, shape) if len(shape) == 2 else np.zeros(shape)
-            ).astype(config.dtype)
-            for name, shape in parameter_shapes(config, characters).items()
-        }
+        for name, shape in parameter_shapes(config, characters).items():
+            drawn = draw(name, shape)
+            if config.cell == "lstm" and name.startswith("b"):
+                drawn[m : 2 * m] = 1.0
+            parameters[name] = drawn.astype(config.dtype)
+    return parameters
 
 
-def describe(config: Config, characters: int) -> str:
+def orthogonal_matrix(normal: np.ndarray) -> np.ndarray:
+    """From a square matrix of normal numbers, one in which no direction is preferred.
+
+    Householder's factorisation has a fixed choice of signs; those of R's diagonal undo it
+    (Mezzadri 2007). The last bits are those of NumPy's LAPACK.
+    """
+    q, r = np.linalg.qr(normal)
+    return q * np.copysign(1.0, np.diagonal(r))
+
+
+def describe(architecture: Architecture, characters: int) -> str:
     """The model in a few words."""
-    parameters = sum(math.prod(shape) for shape in parameter_shapes(config, characters).values())
-    return f"vanilla RNN, {config.hidden} hidden units, {parameters:,} parameters, {config.dtype}"
+    layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
+    parameters = sum(map(math.prod, parameter_shapes(architecture, characters).values()))
+    return (
+        f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units, "
+        f"{parameters:,} parameters, {architecture.dtype}"
+    )
 
 
 def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:

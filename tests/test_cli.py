@@ -121,7 +121,7 @@ def test_streams_and_threads(folder: Path) -> None:
         ended = run(folder, "train", *EXAMPLE, *sizes, "--updates", "60")
         assert ended.returncode == 0 and "ompiling" not in ended.stderr
         trained = load(folder / "best.h5")
-        assert (trained.config.batch, trained.last.hidden.shape) == (batch, (batch, 7))
+        assert (trained.config.batch, trained.last.state.shape) == (batch, (1, batch, 7))
         bests.append((trained.last.smooth_loss, trained.last.parameters["W"].tobytes()))
     assert bests[0] != bests[1] == bests[2]
 
@@ -379,8 +379,27 @@ def test_unusable_text(tmp_path: Path, content: bytes | None, message: str) -> N
             "float16",
             "Invalid value for '--dtype': 'float16' is not one of 'float32', 'float64'.",
         ),
-        ("updates", "0", "Invalid value for '--updates': 0 is not in the range x>=1."),
-        ("seed", "-1", "Invalid value for '--seed': -1 is not in the range 0<=x<=2147483647."),
+        ("updates", "-1", "Invalid value for '--updates': -1 is not in the range x>=0."),
+        ("seed", "-1", "Invalid value for '--seed': -1 is not in the range x>=0."),
+        (
+            "cell",
+            "elman",
+            "Invalid value for '--cell': 'elman' is not one of 'rnn', 'lstm', 'gru'.",
+        ),
+        ("dropout", "1", "Invalid value for '--dropout': 1.0 is not in the range 0<=x<1.0."),
+        ("dropout", "nan", "--dropout is nan, but must be zero or a positive number below 1"),
+        (
+            "beta1",
+            "0.5",
+            "--beta1 is 0.5, but optimizer adagrad does not use it; leave it out, or take adam or "
+            "adamw",
+        ),
+        (
+            "final-rate",
+            "0.1",
+            "--final-rate is 0.1, but schedule constant does not use it; leave it out, or take "
+            "exponential or cosine",
+        ),
         ("sed", "1", "No such option: --sed Did you mean --seed?"),
     ],
 )

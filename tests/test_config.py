@@ -2,13 +2,33 @@
 
 import json
 import math
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastrnn.checks import shown_value
-from fastrnn.config import Config
+from fastrnn.checks import Real, Whole, setting, shown_value
+from fastrnn.config import (
+    CHOICES,
+    MODELS,
+    Architecture,
+    Config,
+    default_in_words,
+    describe_training,
+    model_kind,
+    state_names,
+)
 from fastrnn.errors import FastrnnError
+
+FIELDS = {field.name: field for field in fields(Config)}
+
+
+def refusal(**settings) -> str:
+    with pytest.raises(FastrnnError) as error:
+        Config(**settings)
+    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -17,9 +37,14 @@ from fastrnn.errors import FastrnnError
         ("hidden", 0, "a whole number from 1 to 2147483647"),
         ("hidden", 2**31, "a whole number from 1 to 2147483647"),
         ("hidden", 5.0, "a whole number from 1 to 2147483647"),
+        ("hidden", None, "a whole number from 1 to 2147483647"),
+        ("layers", 0, "a whole number from 1 to 1000"),
         ("batch", True, "a whole number from 1 to 2147483647"),
         ("seed", -1, "a whole number from 0 to 2147483647"),
         ("seq_length", "25", "a whole number from 1 to 2147483647"),
+        ("epochs", -1, "a whole number from 0 to 2147483647"),
+        ("updates", 2**63, "a whole number from 0 to 9223372036854775807"),
+        ("warmup", 1.5, "a whole number from 0 to 2147483647"),
         ("learning_rate", 0, "a positive number"),
         ("learning_rate", math.inf, "a positive number"),
         ("learning_rate", math.nan, "a positive number"),
@@ -33,22 +58,31 @@ from fastrnn.errors import FastrnnError
         ("hidden", np.int64(2**31), "a whole number from 1 to 2147483647"),
         ("clip", -1.0, "a positive number"),
         ("clip", 10**400, "a positive number"),
+        ("clip_norm", 0, "a positive number"),
         ("sigma", -1e-9, "zero or a positive number"),
+        ("dropout", 1, "zero or a positive number below 1"),
+        ("dropout", math.nan, "zero or a positive number below 1"),
+        ("beta1", -0.1, "zero or a positive number below 1"),
+        ("nesterov", 1, "True or False"),
         ("dtype", "float16", "float32 or float64"),
         ("dtype", np.dtype("float32"), "float32 or float64"),
         ("dtype", np.array(["float32"]), "float32 or float64"),
+        ("cell", None, "rnn, lstm or gru"),
+        ("cell", "LSTM", "rnn, lstm or gru"),
+        ("optimizer", "Adam", "adagrad, rmsprop, adam, adamw or sgd"),
+        ("schedule", 3, "constant, exponential or cosine"),
+        ("init", "", "normal, torch or orthogonal"),
     ],
 )
 def test_refused(field: str, value: object, wanted: str) -> None:
-    with pytest.raises(FastrnnError) as error:
-        Config(**{field: value})
-    assert str(error.value) == (
-        f"{field.replace('_', '-')} is {shown_value(value)}, but must be {wanted}"
-    )
+    message = refusal(**{field: value})
+    assert message == f"{field.replace('_', '-')} is {shown_value(value)}, but must be {wanted}"
 
 
 def test_limits() -> None:
     Config(hidden=1, seq_length=1, batch=1, seed=2**31 - 1, sigma=0.0, clip=math.inf)
+    Config(optimizer="adam", beta1=0, beta2=0, warmup=0, epochs=0, updates=2**63 - 1)
+    Config(schedule="cosine", final_rate=0, dropout=math.nextafter(1, 0), clip_norm=math.inf)
 
 
 def test_whole_numbers_for_real_ones() -> None:
@@ -70,10 +104,199 @@ def test_numpy_numbers_are_stored_as_plain_ones() -> None:
         clip=np.int16(4),
         dtype=np.str_("float64"),
     )
-    assert config == Config(7, 3, 2, 0.5, 0.25, 4.0, 1, "float64")
-    kinds = [int, int, int, float, float, float, int, str]
-    assert [type(value) for value in vars(config).values()] == kinds
+    assert config == Config(
+        hidden=7,
+        seq_length=3,
+        batch=2,
+        learning_rate=0.5,
+        sigma=0.25,
+        clip=4.0,
+        seed=1,
+        dtype="float64",
+    )
+    assert {type(value) for value in vars(config).values()} == {int, float, str, type(None)}
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+# Defaults
+
+
+def test_the_reference_experiment() -> None:
+    values = {name: value for name, value in asdict(Config()).items() if value is not None}
+    assert values == {
+        "cell": "rnn",
+        "hidden": 100,
+        "layers": 1,
+        "dtype": "float32",
+        "seq_length": 25,
+        "batch": 1,
+        "dropout": 0.0,
+        "optimizer": "adagrad",
+        "learning_rate": 0.1,
+        "epsilon": 1e-8,
+        "weight_decay": 0.0,
+        "clip": 5.0,
+        "clip_norm": math.inf,
+        "schedule": "constant",
+        "warmup": 0,
+        "init": "normal",
+        "sigma": 0.01,
+        "seed": 0,
+        "epochs": 9,
+    }
+    assert describe_training(Config()) == (
+        "adagrad, learning rate 0.1, clip 5, normal initial weights"
+    )
+
+
+@pytest.mark.parametrize("model", [{"cell": "lstm"}, {"cell": "gru"}, {"layers": 2}], ids=str)
+def test_gated_and_deep_models_have_defaults_of_their_own(model: dict) -> None:
+    config = Config(**model, seq_length=50)
+    defaults = config.optimizer, config.clip, config.clip_norm, config.init, config.sigma
+    assert defaults == ("adam", math.inf, 50.0, "torch", None)
+    assert describe_training(config) == (
+        "adam, learning rate 0.002, clip norm 50, torch initial weights"
+    )
+    kept = Config(**model, optimizer="adagrad", clip=5, clip_norm=math.inf, init="normal")
+    assert kept == replace(Config(), **model)
+
+
+def test_every_default_is_within_its_bounds() -> None:
+    tables = [*MODELS.values(), *(row for options in CHOICES.values() for row in options.values())]
+    for name, value in ((name, value) for table in tables for name, value in table.items()):
+        assert setting(name, value, FIELDS[name].metadata["bounds"]) == value
+        assert FIELDS[name].default is None
+        assert default_in_words(name)
+
+
+def test_defaults_in_words() -> None:
+    assert default_in_words("beta1") == "0.9 with adam and adamw"
+    assert default_in_words("clip") == "5 for one vanilla layer; inf for gated or deep models"
+    assert default_in_words("clip_norm") == (
+        "inf for one vanilla layer; 1 per character for gated or deep models"
+    )
+    assert default_in_words("epochs") == "9, unless --updates"
+    assert default_in_words("hidden") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs", "updates"),
+    [({}, 9, None), ({"updates": 5}, None, 5), ({"epochs": 0}, 0, None)],
+)
+def test_length(given: dict, epochs: int | None, updates: int | None) -> None:
+    config = Config(**given)
+    assert (config.epochs, config.updates) == (epochs, updates)
+
+
+# Settings that go together
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_what_a_choice_does_not_use_is_refused(choice: str) -> None:
+    options = CHOICES[choice]
+    names = {name for used in options.values() for name in used}
+    for chosen, used in options.items():
+        for name in names - used.keys():
+            value = next(row[name] for row in options.values() if name in row)
+            message = refusal(**{choice: chosen, name: value})
+            start = f"{name.replace('_', '-')} is {value}, but {choice} {chosen} does not use it; "
+            assert message.startswith(start + "leave it out, or take ")
+            for other, row in options.items():
+                assert (f" {other}" in message.removeprefix(start).replace(",", "")) == (
+                    name in row
+                )
+            assert getattr(Config(**{choice: chosen}), name) is None
+
+
+def test_settings_that_contradict_each_other() -> None:
+    assert refusal(optimizer="sgd", nesterov=True) == (
+        "nesterov is True, but there is no momentum; give one, such as 0.9"
+    )
+    assert Config(optimizer="sgd", nesterov=True, momentum=0.9).nesterov is True
+    assert refusal(schedule="exponential", final_rate=0) == (
+        "final-rate is 0, which an exponential never reaches; give a positive number, or take the "
+        "schedule cosine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"optimizer": "adagrad"}, ("squares",)),
+        ({"optimizer": "rmsprop"}, ("squares",)),
+        ({"optimizer": "rmsprop", "momentum": 0.5}, ("squares", "momentum")),
+        ({"optimizer": "adam"}, ("momentum", "squares")),
+        ({"optimizer": "adamw"}, ("momentum", "squares")),
+        ({"optimizer": "sgd"}, ()),
+        ({"optimizer": "sgd", "momentum": 0.5}, ("momentum",)),
+    ],
+    ids=str,
+)
+def test_state_of_the_optimizer(settings: dict, names: tuple[str, ...]) -> None:
+    assert state_names(Config(**settings)) == names
+
+
+def test_an_architecture_is_what_configurations_of_one_model_share() -> None:
+    architecture = Architecture(cell="gru", hidden=7, layers=2)
+    config = Config(**asdict(architecture), batch=3)
+    assert isinstance(config, Architecture) and model_kind(config) == model_kind(architecture)
+    assert asdict(config).items() >= asdict(architecture).items()
+    with pytest.raises(FastrnnError, match=r"^cell is 'elman', but must be rnn, lstm or gru$"):
+        Architecture(cell="elman")
+
+
+# Any configuration
+
+
+def values_of(name: str) -> st.SearchStrategy:
+    """All values within the bounds of a field."""
+    bounds = FIELDS[name].metadata["bounds"]
+    if isinstance(bounds, Whole):
+        return st.integers(bounds.lowest, bounds.highest)
+    if isinstance(bounds, Real):
+        return st.floats(
+            0,
+            bounds.below,
+            exclude_min=not bounds.zero,
+            exclude_max=not bounds.infinity,
+        )
+    return st.sampled_from(bounds) if isinstance(bounds, tuple) else st.booleans()
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> dict:
+    """What a user may give: any fields, but of the optimizer, schedule and init only their own."""
+    given = draw(st.fixed_dictionaries({}, optional={name: values_of(name) for name in FIELDS}))
+    model = "one vanilla layer"
+    if given.get("cell", "rnn") != "rnn" or given.get("layers", 1) > 1:
+        model = "gated or deep models"
+    for choice, options in CHOICES.items():
+        default = MODELS[model].get(choice, FIELDS[choice].default)
+        used = options[given.get(choice, default)]
+        for name in {name for row in options.values() for name in row} - used.keys():
+            given.pop(name, None)
+    if given.get("momentum", 0) == 0:
+        given.pop("nesterov", None)
+    if given.get("schedule") == "exponential" and given.get("final_rate") == 0:
+        given.pop("final_rate")
+    return given
+
+
+@given(settings())
+def test_any(given: dict) -> None:
+    config = Config(**given)
+    assert asdict(config).items() >= given.items()
+    assert replace(config) == config
+    text = json.dumps(config.to_json(), allow_nan=False)
+    assert Config.from_json(json.loads(text)) == config
+    for choice, options in CHOICES.items():
+        used = options[getattr(config, choice)]
+        for name in {name for row in options.values() for name in row}:
+            assert (getattr(config, name) is None) == (name not in used)
+    assert describe_training(config).isprintable()
+
+
+# JSON
 
 
 @pytest.mark.parametrize("config", [Config(), Config(hidden=3, clip=math.inf, dtype="float64")])
@@ -89,7 +312,11 @@ def test_json_has_exactly_the_fields(change: dict) -> None:
         del values["hidden"]
     with pytest.raises(FastrnnError) as error:
         Config.from_json(values)
-    assert str(error.value) == (
-        "the configuration has other fields than "
-        "batch, clip, dtype, hidden, learning_rate, seed, seq_length, sigma"
-    )
+    names = ", ".join(sorted(FIELDS))
+    assert str(error.value) == f"the configuration has other fields than {names}"
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "optimizer", "init", "epsilon", "sigma"])
+def test_json_leaves_nothing_to_defaults(field: str) -> None:
+    with pytest.raises(FastrnnError, match=f"^{field.replace('_', '-')} has no value$"):
+        Config.from_json(Config().to_json() | {field: None})

@@ -36,7 +36,7 @@ def probabilities(model: Model, text: str, temperature: float = 1.0) -> np.ndarr
     parameters["V"] = parameters["V"] / temperature
     parameters["c"] = parameters["c"] / temperature
     codes = VOCABULARY.encode(text).astype(int)[:, None]
-    return reference.forward(parameters, np.zeros((1, 11)), codes).p[:, 0]
+    return reference.forward(parameters, np.zeros((1, 1, 11)), codes).p[:, 0]
 
 
 def test_seed_decides() -> None:

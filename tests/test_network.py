@@ -53,7 +53,7 @@ def check_one_update(m, K, T, B, dtype):
     tolerance = TOLERANCE[dtype]
 
     loss = net.loss_and_gradient(codes)
-    forward = reference.forward(parameters, hidden, codes)
+    forward = reference.forward(parameters, hidden[None], codes)
     gradient = reference.backward(parameters, forward, codes)
     assert abs(loss - forward.loss) <= tolerance * max(1, forward.loss)
     assert net.loss(codes) == loss
@@ -64,7 +64,7 @@ def check_one_update(m, K, T, B, dtype):
         assert np.abs(net.gradient[name] - gradient[name]).max() <= tolerance * largest, name
 
     net.update()
-    reference.update(parameters, gradient, memory, config.learning_rate, config.clip)
+    reference.update(config, parameters, gradient, {"squares": memory}, 0)
     for name in NAMES:
         assert relative(net.parameters[name], parameters[name]) <= tolerance, name
         assert relative(net.memory[name], memory[name]) <= tolerance, name

@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels import cell, gradients, optimizer, output
+from fastrnn.kernels import gradients, optimizer, output
+from fastrnn.kernels.blocks import BY_USED_ROWS
 from fastrnn.kernels.compile import cpu_features, entry
 from fastrnn.kernels.simd import (
     VECTOR_BYTES,
@@ -31,32 +32,46 @@ CHAINS = TILE_ROWS * WIDEST[-1] * REGISTER_BYTES // VECTOR_BYTES
 
 
 @entry
-def forward(weights, packed, states, sizes, team, codes, count):
+def forward(weights, packed, states, sizes, team, dropout, codes, count):
     """Forward pass of `count` chunks, up to the gradient of the logits; returns the last loss."""
     loss = 0.0
     for i in range(count):
-        loss = gradients.loss(team, 0, weights, packed, states, sizes, codes, i * sizes.T)
+        loss = gradients.loss(team, 0, weights, packed, states, sizes, dropout, codes, i * sizes.T)
     return loss
 
 
 @entry
-def backward(weights, packed, states, sizes, team, codes, gradient, count):
-    """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams."""
+def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropout, codes, count):
+    """Gradient of the first chunk, `count` times, after its `forward`; of one group of streams.
+
+    It is not of that chunk from the second time on, as the gates have become their gradients.
+    """
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
-        cell.backward(weights, packed, states, sizes, team, shard)
+        gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0)
         gradients.accumulate_gradients(
-            team, 0, states, sizes, 0, sizes.B, codes, 0, gradient, False
+            team,
+            0,
+            states,
+            sizes,
+            0,
+            sizes.B,
+            codes,
+            0,
+            gradient,
+            flat.gradient,
+            blocks,
+            False,
         )
 
 
 @entry
-def update(weights, gradient, memory, packed, states, sizes, team, eta, clip, count):
+def update(states, sizes, flat, blocks, team, rule, step, count):
     """`count` steps of the optimizer with the same gradient."""
     used_rows = states.used_rows[0]
     for _ in range(count):
-        optimizer.update(team, 0, weights, gradient, memory, packed, used_rows, sizes, eta, clip)
+        optimizer.update(team, 0, flat, blocks, sizes, used_rows, rule, step)
 
 
 # What `part` repeats. Some parts change what they read, or cannot be called alone: these are timed
@@ -69,27 +84,41 @@ PARTS = (
     "hidden gradient and backward recurrence",
     "vector gradients",
     "all gradients",
-    "AdaGrad",
-    "AdaGrad and packing",
+    "optimizer",
+    "optimizer and packing",
 )
-(RECURRENCE, LOGITS, SOFTMAX, HIDDEN, BACKWARD, VECTORS, ALL, ADAGRAD) = range(len(PARTS) - 1)
+(RECURRENCE, LOGITS, SOFTMAX, HIDDEN, BACKWARD, VECTORS, ALL, OPTIMIZER) = range(len(PARTS) - 1)
 
 
 @entry
 def part(
-    weights, gradient, memory, packed, states, sizes, team, codes, count, number, eta, clip, times
+    weights,
+    gradient,
+    packed,
+    states,
+    sizes,
+    flat,
+    blocks,
+    team,
+    dropout,
+    codes,
+    count,
+    number,
+    rule,
+    step,
+    times,
 ):
     """One of PARTS, `times` times, by a team of one: of the first chunk and its first `count`
     streams, which are at most a group. Each reads what those before it have left."""
     shard = gradients.shard_of(team, 0, 0, count)
-    width = lanes_of(weights.b)
-    hidden, characters = round_up(sizes.m, width), round_up(sizes.K, width)
-    row = weights.W.shape[1]
+    columns, characters = sizes.gates * sizes.P, round_up(sizes.K, lanes_of(flat.weight))
     n = count * (sizes.T + 1)
     used_rows = states.used_rows[0]
     for _ in range(times):
         if number == RECURRENCE:
-            cell.forward(weights, packed, states, sizes, team, shard, codes, 0)
+            gradients.forward_layers(
+                weights, packed, states, sizes, team, shard, dropout, 0, codes, 0
+            )
         elif number == LOGITS:
             for s in range(count):
                 output.logits(packed, states, sizes, s, 1, sizes.T + 1)
@@ -98,31 +127,35 @@ def part(
         elif number in (HIDDEN, BACKWARD):
             output.hidden_gradient(packed, states, sizes, shard)
             if number == BACKWARD:
-                cell.backward(weights, packed, states, sizes, team, shard)
+                gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0)
         elif number == VECTORS:
-            gradients.sum_of_rows(states.D, 1, n, 0, hidden, gradient.b, False)
-            gradients.sum_of_rows(states.O, 1, n, 0, characters, gradient.c, False)
+            for layer in range(sizes.L):
+                row = layer * states.A.shape[1] * (sizes.T + 1)
+                b = layer * gradient.b.shape[1]
+                gradients.add_rows(states.A, row + 1, row + n, 0, 0, columns, gradient.b, b, False)
+            gradients.add_rows(states.O, 1, n, 0, 0, characters, gradient.c, 0, False)
             gradients.input_gradient(
-                states, sizes, 0, 0, count, codes, 0, gradient.U, 0, hidden, False
+                states, sizes, 0, 0, count, codes, 0, gradient.U, 0, columns, False
             )
         elif number == ALL:
             gradients.accumulate_gradients(
-                team, 0, states, sizes, 0, count, codes, 0, gradient, False
+                team, 0, states, sizes, 0, count, codes, 0, gradient, flat.gradient, blocks, False
             )
-        elif number == ADAGRAD:
-            for i in range(1, used_rows[0] + 1):
-                u = used_rows[i] * row
-                optimizer.adagrad(weights.U, gradient.U, memory.U, u, u + hidden, eta, clip)
-            optimizer.adagrad(weights.b, gradient.b, memory.b, 0, hidden, eta, clip)
-            optimizer.adagrad(weights.c, gradient.c, memory.c, 0, characters, eta, clip)
-            end = sizes.m * row
-            optimizer.adagrad(weights.W, gradient.W, memory.W, 0, end, eta, clip)
-            end = sizes.K * row
-            optimizer.adagrad(weights.V, gradient.V, memory.V, 0, end, eta, clip)
+        elif number == OPTIMIZER:
+            for i in range(blocks.size):
+                block = blocks[i]
+                for r in range(used_rows[0] if block.shared == BY_USED_ROWS else block.rows):
+                    first = block.start + r * block.stride
+                    optimizer.update_elements(
+                        flat,
+                        rule,
+                        step,
+                        1.0,
+                        first,
+                        first + round_up(block.columns, lanes_of(flat.weight)),
+                    )
         else:
-            optimizer.update(
-                team, 0, weights, gradient, memory, packed, used_rows, sizes, eta, clip
-            )
+            optimizer.update(team, 0, flat, blocks, sizes, used_rows, rule, step)
 
 
 def operations(factor) -> int:

@@ -1,8 +1,19 @@
-"""What a cell has to provide; the kernels around it do not know which one they run.
+"""What a cell is to the kernels around it, which do not know which one they run.
 
-A cell is a file of its own (rnn.py) with a named tuple of its weights. It implements the two
-functions here for that tuple, through Numba's `overload`: the compiler picks the implementation by
-the type of the first argument.
+A layer computes in every time step t
+
+    A_t = inputs_t + H_{t-1} Wᵀ      pre-activations, of each of the cell's gates
+    H_t = activate(A_t, ...)         the cell's, element by element
+
+and backwards, from D_t, the gradient with respect to H_t, that of A_t by `differentiate`. A cell is
+a file of its own (rnn.py, lstm.py, gru.py): a subclass of `Weights`, and these two functions for
+it by Numba's `overload`; the compiler picks them by the type of their first argument.
+
+Of a stream, A has a column for each unit of each gate; a gate's columns start with a whole vector:
+
+    rnn     h              inputs and recurrence go to the same columns
+    lstm    i  f  g  o     the same
+    gru     n  r  z  q     inputs go to n, r, z; the recurrence to r, z and q, which n uses times r
 """
 
 from __future__ import annotations
@@ -19,33 +30,62 @@ class Sizes(NamedTuple):
     K: int  # characters
     T: int  # sequence length
     B: int  # parallel streams
+    L: int  # layers
+    P: int  # columns from a gate to the next: m in whole vectors
+    gates: int  # that the inputs go to, and as many that the recurrence goes to
+    recurrent: int  # the column that the recurrence goes to first
+    rows: int  # of all matrices that are packed, each in whole vectors of the tiles
+
+
+class Weights(NamedTuple):
+    """Weights, or their gradients: views of one flat buffer, padded to whole vectors.
+
+    Transposed as U is, the row of a character is contiguous.
+    """
+
+    U: np.ndarray  # (K, gates·P)  input to hidden of the first layer, transposed
+    X: np.ndarray  # (L - 1, gates·P, m)  layer below to hidden of the others
+    W: np.ndarray  # (L, gates·P, m)  hidden to hidden
+    b: np.ndarray  # (L, gates·P)
+    n: np.ndarray  # (L, P) of the GRU's q, else (0, P)
+    V: np.ndarray  # (K, m)  hidden to output
+    c: np.ndarray  # (K,)
 
 
 class Packed(NamedTuple):
-    """Weights in panels for products (tiles.Panels), a panel in each row of an array."""
+    """Matrices in panels for products (tiles.Panels), a panel in each row of an array."""
 
-    W: np.ndarray  # of W (m, m)
-    WT: np.ndarray  # of its transpose
-    V: np.ndarray  # of V (K, m)
-    VT: np.ndarray  # of its transpose
+    W: np.ndarray  # (L, ...) of each W[l]
+    WT: np.ndarray  # (L, ...) of its transpose
+    X: np.ndarray  # (L - 1, ...) of each X[l]
+    XT: np.ndarray  # (L - 1, ...) of its transpose
+    V: np.ndarray  # (1, ...) of V
+    VT: np.ndarray  # (1, ...) of its transpose
 
 
 class States(NamedTuple):
     """All that one update computes on its way, allocated once, for G of the B streams at a time.
 
     Of the T + 1 rows of a stream, row t belongs to h_t, which is computed from the t-th character.
-    H[:, 0] is the hidden state before the chunk; the rows 0 of D and O are always zero, so that a
+    Row 0 of H and C is the state before the chunk; the rows 0 of A and O are always zero, so that a
     product over all rows of all streams is the sum over all t of all streams.
+
+    Two arrays may be another one: Z is H where there is no dropout, and D is A for a cell without
+    gates, which has the gradients of h_t and a_t in one place.
 
     `used_rows` and `is_used` say which rows of the gradient of U are not zero, in the columns of a
     thread: all gradients have to be made by the same team.
     """
 
-    H: np.ndarray  # (G, T + 1, m)  hidden states
-    D: np.ndarray  # (G, T + 1, m)  gradient with respect to h_t, then to the pre-activations a_t
+    H: np.ndarray  # (L, G, T + 1, m)  hidden states
+    Z: np.ndarray  # (L, G, T + 1, m)  what the layer above, or the output layer, gets of them
+    A: np.ndarray  # (L, G, T + 1, columns)  pre-activations, then gates, then their gradient
+    C: np.ndarray  # (L or 0, G, T + 1, m)  cell states of the LSTM
+    D: np.ndarray  # (1 or L, G, T + 1, m)  gradient with respect to h_t, of the present layer
+    E: np.ndarray  # (G or 0, m)  gradient with respect to the cell state c_t
     O: np.ndarray  # (G, T + 1, K)  logits, then probabilities, then the gradient of the logits
-    before: np.ndarray  # (B, m)  hidden states before the chunk
-    after: np.ndarray  # (B, m)  hidden states after the chunk
+    before: np.ndarray  # (S·L, B, m)  hidden, then cell states of the layers before the chunk
+    after: np.ndarray  # (S·L, B, m)  and after it
     loss: np.ndarray  # (G, T)  cross-entropy of every character, in nats
     total: np.ndarray  # (G, T)  the softmax's denominators
     nats: np.ndarray  # (B,) float64  the loss of a stream
@@ -53,12 +93,13 @@ class States(NamedTuple):
     is_used: np.ndarray  # (threads, K) bool  whether a character occurs
 
 
-def forward(weights, packed, states, sizes, team, shard, codes, first):
-    """states.H and states.after from states.before and the characters codes[first : first + T]."""
+def activate(weights, states, sizes, layer, s, t, begin, end):
+    """H[layer, s, t] from A[layer, s, t], in the units from begin to end - 1, whole vectors; what
+    `differentiate` needs of the gates is left in A."""
     raise NotImplementedError
 
 
-def backward(weights, packed, states, sizes, team, shard):
-    """states.D from the gradient with respect to h_t, all other paths but the time loop included,
-    to that with respect to the pre-activations."""
+def differentiate(weights, states, sizes, layer, s, t, begin, end):
+    """The gradient with respect to the pre-activations into A[layer, s, t], from that with respect
+    to h_t in D; what goes from h_t and c_t to those before, other than by W, into D and E."""
     raise NotImplementedError

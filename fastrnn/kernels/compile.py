@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
 from numba.core import config, event
 from numba.core.caching import NullCache
 from numba.core.codegen import JITCPUCodegen, get_host_cpu_features
@@ -109,6 +112,11 @@ class KernelCache(NullCache):
     def load_overload(self, sig: Any, target_context: CPUContext) -> CompileResult | None:
         """The compiled kernel for these types; None if there is none, or its file is damaged."""
         target_context.refresh()
+        dtypes = set(_float_types(sig))
+        # Where there are scores in float64 beside the arrays of a model, these are in float32.
+        for dtype in dtypes if len(dtypes) == 1 else dtypes - {types.float64}:
+            for link in links:
+                link(dtype)
         try:
             path = self._path(sig, target_context.codegen())
             file = memoryview(path.read_bytes())
@@ -203,6 +211,53 @@ def named(name: str) -> Callable[[Callable], Callable]:
         return function
 
     return rename
+
+
+links: list[Callable[[types.Float], None]] = []
+"""What has to be done before kernels of a dtype are loaded: linking the shared ones they call."""
+
+
+def shared(function: Callable) -> Any:
+    """Compile a kernel that others call but do not contain, and keep it on disk by itself."""
+    kernel = numba.njit(**INNER)(function)
+    kernel._cache = KernelCache(function)
+    return kernel
+
+
+def _symbol(kernel: Any, arguments: tuple[types.Type, ...]) -> str:
+    """The name by which the linker knows a shared kernel."""
+    return f"fastrnn.{kernel.__name__}.{arguments[0].dtype}"
+
+
+@cache
+def link_shared(kernel: Any, arguments: tuple[types.Type, ...]) -> None:
+    """Compile or load a shared kernel for these types, and tell the linker where it is."""
+    kernel.compile(arguments)
+    compiled = kernel.overloads[arguments]
+    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    llvmlite.binding.add_symbol(_symbol(kernel, arguments), address)
+
+
+def call_shared(kernel: Any, arguments: tuple[types.Type, ...]) -> tuple[Any, Callable]:
+    """Type and code, for an intrinsic, of a call of a shared kernel, which returns nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name = _symbol(kernel, arguments)
+        kind = context.call_conv.get_function_type(types.void, arguments)
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        context.call_conv.call_function(builder, function, types.void, arguments, args)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), codegen
+
+
+def _float_types(kinds: Iterable[Any]) -> Iterator[types.Float]:
+    """The element types of all arrays of floats among the types of arguments."""
+    for kind in kinds:
+        if isinstance(kind, types.BaseTuple):
+            yield from _float_types(kind)
+        elif isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float):
+            yield kind.dtype
 
 
 def entry(function: Callable) -> Any:

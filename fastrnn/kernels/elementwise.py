@@ -1,4 +1,4 @@
-"""exp, tanh, log, and 1/√x of whole vectors: the same bits on every processor.
+"""exp, tanh, the logistic sigmoid, log, 1/√x of whole vectors: the same bits on every processor.
 
 Numba's own call the C library for one element at a time, fifty times slower, and differ from system
 to system. These use only arithmetic that IEEE 754 rounds in one way, fused multiply-adds, and bit
@@ -10,6 +10,7 @@ Largest errors, in units in the last place of the result (tests/test_elementwise
               float32   float64   arguments
     exp         1.1       1.1     all; results below the smallest normal number are 0
     tanh        2.9       2.9     all
+    sigmoid     2.5       2.5     from -80 or -700 on; below, that of -80 or -700
     log         1.0       1.0     normal positive numbers
     rsqrt       1.3       1.3     normal positive numbers below 2^126 or 2^1022
 """
@@ -31,6 +32,7 @@ class Format(NamedTuple):
     ln2_low: float
     exp_lowest: float  # ln of the smallest normal number
     exp_highest: float  # ln of the largest number
+    sigmoid_lowest: float  # e^-x is still in the range of _reciprocal
     tanh_one: float  # from here on tanh rounds to 1
     expm1: list[float]  # (e^r - 1 - r) / r² for |r| ≤ ln(2)/2
     # (ln((1 + s) / (1 - s)) - 2s) / s³ in powers of s², for √½ ≤ (1 + s) / (1 - s) ≤ √2
@@ -50,6 +52,7 @@ FORMATS = {
         ln2_low=3.194618329871446e-05,
         exp_lowest=-87.33654022216797,
         exp_highest=88.72283172607422,
+        sigmoid_lowest=-80.0,
         tanh_one=9.1,
         expm1=[
             0.5,
@@ -72,6 +75,7 @@ FORMATS = {
         ln2_low=1.9082149292705877e-10,
         exp_lowest=-708.3964185322641,
         exp_highest=709.782712893384,
+        sigmoid_lowest=-700.0,
         tanh_one=19.1,
         expm1=[
             0.5000000000000001,
@@ -147,6 +151,16 @@ def _tanh(x: Lanes) -> Lanes:
     return ((E * _reciprocal(E + 2.0, f)).bits() | sign).floats()
 
 
+def _sigmoid(x: Lanes) -> Lanes:
+    """1 / (1 + e^-x)."""
+    f = FORMATS[x.bitwidth]
+    inside = (x < f.sigmoid_lowest).where(f.sigmoid_lowest, x)
+    inside = (inside > -f.exp_lowest).where(-f.exp_lowest, inside)
+    q, exponent = _expm1_parts(-inside, f)
+    power = (exponent + (f.bias << f.mantissa_bits)).floats()
+    return _reciprocal(power.fma(q, power) + 1.0, f)
+
+
 def _log(x: Lanes) -> Lanes:
     f = FORMATS[x.bitwidth]
     exponent = (x.bits() - f.sqrt_half_bits).arithmetic_shift(f.mantissa_bits)
@@ -173,5 +187,6 @@ def _rsqrt(x: Lanes) -> Lanes:
 
 exp = unary(_exp)
 tanh = unary(_tanh)
+sigmoid = unary(_sigmoid)
 log = unary(_log)
 rsqrt = unary(_rsqrt)

@@ -1,8 +1,10 @@
 """The kernels that Python calls. They check nothing and allocate nothing: network.py does.
 
-weights, gradient, memory   named tuples of a cell (rnn.RNNWeights)
+weights, gradient           of a cell (rnn.RNN)
 packed, states, sizes       Packed, States and Sizes of cell.py
+flat, blocks                optimizer.Flat, the buffers that these are views of, and blocks.BLOCK
 team, thread                Team of team.py, all of which call the kernel, and which of them this is
+dropout                     Dropout of dropout.py
 codes                       (…, B) int32, characters by time and stream
 """
 
@@ -12,10 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels import cell, gradients, optimizer, output, tiles
+from fastrnn.kernels import gradients, optimizer, output, tiles
+from fastrnn.kernels.blocks import BY_ROWS, panels_of_block
 from fastrnn.kernels.compile import entry, jit
-from fastrnn.kernels.simd import lanes_of, load, store
+from fastrnn.kernels.optimizer import Step
+from fastrnn.kernels.simd import at, lanes_of, load, round_up, store
 from fastrnn.kernels.team import barrier, share
+from fastrnn.kernels.tiles import Matrix
 
 SMOOTHING = 0.999  # smooth_loss = 0.999 · smooth_loss + 0.001 · loss
 
@@ -30,82 +35,115 @@ class Record(NamedTuple):
 
 
 @entry
-def pack(weights, packed):
+def pack(flat_weight, flat_packed, blocks):
     """Fill the packed copies from the weights."""
-    hidden, characters = weights.W.shape[0], weights.V.shape[0]
-    tiles.pack(weights.W, 0, hidden, hidden, packed.W, packed.WT)
-    tiles.pack(weights.V, 0, characters, hidden, packed.V, packed.VT)
+    for i in range(blocks.size):
+        block = blocks[i]
+        if block.shared == BY_ROWS:
+            matrix = Matrix(at(flat_weight, block.start), block.stride, 1)
+            columns = round_up(block.columns, lanes_of(flat_weight))
+            panels, transposed = panels_of_block(flat_packed, block)
+            tiles.pack(matrix, 0, block.rows, columns, panels, transposed)
 
 
 @entry
-def loss(weights, packed, states, sizes, team, codes):
+def loss(weights, packed, states, sizes, team, dropout, codes):
     """Loss of the chunk codes[: T + 1], by a team of one."""
-    return gradients.loss(team, 0, weights, packed, states, sizes, codes, 0)
+    return gradients.loss(team, 0, weights, packed, states, sizes, dropout, codes, 0)
 
 
 @entry
-def loss_and_gradient(weights, packed, states, sizes, team, thread, codes, gradient):
+def loss_and_gradient(
+    weights, gradient, packed, states, sizes, flat, blocks, team, thread, dropout, codes
+):
     """Loss of the chunk codes[: T + 1]; its gradient is left in `gradient`."""
     return gradients.loss_and_gradient(
-        team, thread, weights, packed, states, sizes, codes, 0, gradient
+        team,
+        thread,
+        weights,
+        packed,
+        states,
+        sizes,
+        dropout,
+        0,
+        codes,
+        0,
+        gradient,
+        flat.gradient,
+        blocks,
     )
 
 
 @entry
-def update(weights, gradient, memory, packed, states, sizes, team, thread, eta, clip):
+def update(states, sizes, flat, blocks, team, thread, rule, step):
     """One step of the optimizer after `loss_and_gradient`."""
     used_rows = states.used_rows[thread]
-    optimizer.update(team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip)
+    optimizer.update(team, thread, flat, blocks, sizes, used_rows, rule, step)
 
 
 @jit
 def carry(states, sizes, shard):
-    """The hidden states after a chunk become those before the next one."""
+    """The states after a chunk become those before the next one."""
     before, after = states.before, states.after
-    width, row = lanes_of(before), before.shape[1]
+    width, row = lanes_of(before), before.shape[2]
     begin, end = share(sizes.m, width, shard.column_share, shard.column_shares)
-    for s in range(shard.start + shard.first, shard.start + shard.last):
-        for i in range(s * row + begin, s * row + end, width):
-            store(before, i, load(after, i))
+    for layer in range(before.shape[0]):
+        for s in range(shard.start + shard.first, shard.start + shard.last):
+            at_row = (layer * sizes.B + s) * row
+            for i in range(at_row + begin, at_row + end, width):
+                store(before, i, load(after, i))
 
 
 @entry
 def train(
     weights,
     gradient,
-    memory,
     packed,
     states,
     sizes,
+    flat,
+    blocks,
     team,
     thread,
+    dropout,
     codes,
-    eta,
-    clip,
-    flat,
-    best,
+    rule,
+    steps,
     record,
     smooth_losses,
 ):
     """One update for each element of `smooth_losses`, on successive chunks.
 
-    weights, memory, packed   in, out
-    gradient        scratch  like weights
-    states          in, out  before is the hidden state before the first chunk, then after the last
+    weights, packed, flat   in, out; the gradient is scratch, flat.best the weights after the update
+                            of lowest smooth loss
+    states          in, out  before is the state before the first chunk, then after the last
+    dropout         in       its keys are those of these updates
     codes           in       (updates · T + 1, B) int32, characters by time and stream
-    flat            in       (P,) the buffer that all weights are views of
-    best            in, out  (P,) copy of `flat` after the update of lowest smooth loss
+    rule            in       optimizer.Rule
+    steps           in       (updates, 4) float64, the fields of optimizer.Step
     record          in       Record, of the updates before; returned with these
     smooth_losses   out      (updates,) float64, after each update
     """
     smooth, lowest, _, pending = record
     lowest_index = -1
     used_rows = states.used_rows[thread]
-    width = lanes_of(flat)
-    first_of_flat, last_of_flat = share(flat.size, width, thread, team.threads)
+    width = lanes_of(flat.weight)
+    first_of_flat, last_of_flat = share(flat.weight.size, width, thread, team.threads)
     for i in range(smooth_losses.size):
         nats = gradients.loss_and_gradient(
-            team, thread, weights, packed, states, sizes, codes, i * sizes.T, gradient
+            team,
+            thread,
+            weights,
+            packed,
+            states,
+            sizes,
+            dropout,
+            i,
+            codes,
+            i * sizes.T,
+            gradient,
+            flat.gradient,
+            blocks,
         )
         # Every thread follows the smooth loss by itself, so all come to the same decisions.
         smooth = nats if np.isnan(smooth) else SMOOTHING * smooth + (1.0 - SMOOTHING) * nats
@@ -113,18 +151,17 @@ def train(
         # next update would not improve it.
         if pending and not smooth < lowest:
             for j in range(first_of_flat, last_of_flat, width):
-                store(best, j, load(flat, j))
+                store(flat.best, j, load(flat.weight, j))
             pending = False
             barrier(team, thread)  # the weights are copied
-        optimizer.update(
-            team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip
-        )
+        step = Step(steps[i, 0], steps[i, 1], steps[i, 2], steps[i, 3])
+        optimizer.update(team, thread, flat, blocks, sizes, used_rows, rule, step)
         if smooth < lowest:
             lowest, lowest_index, pending = smooth, i, True
         if thread == 0:
             smooth_losses[i] = smooth
         # The group of streams does not matter here: each thread carries what it will read.
-        group = states.H.shape[0]
+        group = states.H.shape[1]
         for start in range(0, sizes.B, group):
             shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
             carry(states, sizes, shard)
@@ -155,19 +192,20 @@ def draw(O, c, K, temperature, uniform):
 
 
 @entry
-def sample(weights, packed, states, sizes, team, codes, known, temperature, uniforms):
+def sample(weights, packed, states, sizes, team, dropout, codes, known, temperature, uniforms):
     """Read the known characters, then draw others one by one, each given all before it.
 
-    states      in, out  States for T = B = 1; before is the hidden state before codes[0] is read,
-                         then that after all but the last character
+    states      in, out  States for T = B = 1; before is the state before codes[0] is read, then
+                         that after all but the last character
     team        in       of one thread
+    dropout     in       with a threshold of 0
     codes       in, out  (known + n, 1) int32; the first `known` ≥ 1 are read, the others drawn
     uniforms    in       (n,) float64 in [0, 1), one for each draw
     """
     O = states.O
     shard = gradients.shard_of(team, 0, 0, 1)
     for i in range(codes.shape[0] - 1):
-        cell.forward(weights, packed, states, sizes, team, shard, codes, i)
+        gradients.forward_layers(weights, packed, states, sizes, team, shard, dropout, 0, codes, i)
         carry(states, sizes, shard)
         if i + 1 < known:
             continue

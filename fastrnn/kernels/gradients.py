@@ -1,10 +1,11 @@
-"""Loss and gradient of a chunk, for any cell.
+"""Loss and gradient of a chunk, for any cell and any number of layers.
 
 The B streams are taken G at a time, so that what was computed for them is still in the cache when
 the gradients are summed. For each group there are two regions that the threads run in parallel:
 
-    streams   each thread runs the time loops of its streams, forward and backward
-    rows      each thread sums its rows of the gradients, over all time steps of all streams
+    backpropagate_streams   each thread runs the time loops of its streams, forward and backward
+    accumulate_gradients    each thread sums its rows of the gradients, over all time steps of all
+                            streams
 
 Every element of a gradient is one sum over stream and time, in this order, whatever G and the
 number of threads: there is no buffer for each thread, and nothing to add up at the end.
@@ -12,12 +13,14 @@ number of threads: there is no buffer for each thread, and nothing to add up at 
 
 from __future__ import annotations
 
-from fastrnn.kernels import cell
+from fastrnn.kernels import recurrence
+from fastrnn.kernels.blocks import rows_of
 from fastrnn.kernels.compile import inline, jit
+from fastrnn.kernels.dropout import drop_units
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
-from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, round_up, store
+from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
 from fastrnn.kernels.team import Shard, barrier, share
-from fastrnn.kernels.tiles import Matrix, product, register_lanes_of, rows_from, unpacked
+from fastrnn.kernels.tiles import Matrix, product, rows_from, unpacked
 
 # Rows of a product over time and stream that are taken at a time: what a tile's columns and rows
 # are made from stays in a first-level cache of 32 kB, while all rows of the gradient take it in.
@@ -35,20 +38,48 @@ def shard_of(team, thread, start, count):
 
 
 @inline
-def backpropagate_streams(team, weights, packed, states, sizes, shard, codes, first):
-    """Forward and backward through time: states.H, O, D and nats of a shard's streams."""
-    cell.forward(weights, packed, states, sizes, team, shard, codes, first)
+def forward_layers(weights, packed, states, sizes, team, shard, dropout, update, codes, first):
+    """states.H and Z of all layers, for the streams of a shard."""
+    for layer in range(sizes.L):
+        if layer > 0 and shard.column_shares > 1:
+            barrier(team, shard.thread)  # the other columns of the layer below
+        recurrence.forward(weights, packed, states, sizes, team, shard, layer, codes, first)
+        if dropout.threshold > 0.0:
+            drop_units(states.H, states.Z, layer, layer, sizes, shard, dropout, update, layer)
+
+
+@inline
+def backward_layers(team, weights, packed, states, sizes, shard, dropout, update):
+    """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
+    layer in."""
+    for layer in range(sizes.L - 1, -1, -1):
+        if dropout.threshold > 0.0:
+            d = layer % states.D.shape[0]
+            drop_units(states.D, states.D, d, d, sizes, shard, dropout, update, layer)
+        recurrence.backward(weights, packed, states, sizes, team, shard, layer)
+        if layer > 0:
+            if shard.column_shares > 1:
+                barrier(team, shard.thread)  # the other columns of A
+            recurrence.layer_gradient(packed, states, sizes, shard, layer)
+
+
+@inline
+def backpropagate_streams(
+    team, weights, packed, states, sizes, shard, dropout, update, codes, first
+):
+    """Forward and backward through time: states.H, Z, A, O and nats of a shard's streams."""
+    forward_layers(weights, packed, states, sizes, team, shard, dropout, update, codes, first)
     if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other columns of h
     cross_entropy(weights, packed, states, sizes, shard, codes, first)
     hidden_gradient(packed, states, sizes, shard)
     if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other time steps
-    cell.backward(weights, packed, states, sizes, team, shard)
+    backward_layers(team, weights, packed, states, sizes, shard, dropout, update)
     sum_losses(states, sizes, shard)
 
 
-@inline
+@jit
 def add_product(A, B, C, rows, n, columns, add):
     """As tiles.product, for an n that is large, in blocks that stay in the cache."""
     for k in range(0, n, BLOCK):
@@ -57,30 +88,23 @@ def add_product(A, B, C, rows, n, columns, add):
 
 
 @jit
-def gradient_rows(team, thread, sizes, width):
-    """A thread's rows of W, from first to last - 1, and of V; they are shared out together.
+def add_rows(A, first, last, offset, begin, end, out, to, add):
+    """out[to + begin : to + end] = sum over the rows first to last - 1 of A, in their order, of the
+    columns from offset + begin on; += if `add`.
 
-    In whole vectors of the tiles, as tiles.pack takes them.
+    A    (rows, columns)  in
+    out                   out
     """
-    hidden, characters = round_up(sizes.m, width), round_up(sizes.K, width)
-    first, last = share(hidden + characters, width, thread, team.threads)
-    return (
-        min(first, sizes.m),
-        min(last, sizes.m),
-        min(max(first - hidden, 0), sizes.K),
-        min(max(last - hidden, 0), sizes.K),
-    )
-
-
-@jit
-def sum_of_rows(A, first, last, begin, end, out, add):
-    """out[begin:end] = sum over the rows first to last - 1 of A, in their order; += if `add`."""
-    width, row = lanes_of(A), A.shape[2]
-    for j in range(begin, end, width):
-        total = load(out, j) if add else mask_tail(load(out, j), 0, 0.0)
-        for r in range(first, last):
-            total = total + load(A, r * row + j)
-        store(out, j, total)
+    width = lanes_of(A)
+    row = A.shape[A.ndim - 1]
+    if not add:
+        zeros = mask_tail(load(A, 0), 0, 0.0)
+        for j in range(begin, end, width):
+            store(out, to + j, zeros)
+    for r in range(first, last):
+        start = r * row + offset
+        for j in range(begin, end, width):
+            store(out, to + j, load(out, to + j) + load(A, start + j))
 
 
 @jit
@@ -91,15 +115,15 @@ def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin,
     Rows of characters that do not occur are zero. `states.used_rows` tells which do, here and in
     the optimizer.
 
-    states   in, out  States: D in; occurring and seen in, of the last chunk unless `add`, and out
+    states   in, out  States: A in; used_rows and is_used in, of the last chunk unless `add`, out
     codes    in       (…, B) int32, characters by time and stream
-    dU       out      (K, m), transposed as RNNWeights.U; in, it is zero but for the last chunk
+    dU       out      (K, columns), transposed as Weights.U; in, it is zero but for the last chunk
     """
-    D, used_rows, is_used = states.D, states.used_rows[thread], states.is_used[thread]
-    width = lanes_of(D)
-    row = D.shape[2]
+    A, used_rows, is_used = states.A, states.used_rows[thread], states.is_used[thread]
+    width = lanes_of(A)
+    row, columns = dU.shape[1], A.shape[3]
     if not add:
-        zeros = mask_tail(load(D, 0), 0, 0.0)
+        zeros = mask_tail(load(A, 0), 0, 0.0)
         for i in range(1, used_rows[0] + 1):
             is_used[used_rows[i]] = False
             at_row = used_rows[i] * row
@@ -113,68 +137,134 @@ def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin,
                 is_used[code] = True
                 used_rows[0] += 1
                 used_rows[used_rows[0]] = code
-            at_row, da = code * row, (s * (sizes.T + 1) + t + 1) * row
+            at_row, da = code * row, (s * (sizes.T + 1) + t + 1) * columns
             for j in range(begin, end, width):
-                store(dU, at_row + j, load(dU, at_row + j) + load(D, da + j))
+                store(dU, at_row + j, load(dU, at_row + j) + load(A, da + j))
 
 
-@inline
-def accumulate_gradients(team, thread, states, sizes, start, count, codes, first, gradient, add):
+@jit
+def add_outer_products(team, thread, sizes, blocks, i, A, a, row, B, b, n, flat, add):
+    """A thread's rows of the gradient of matrix i of `blocks`: Aᵀ B, summed over n rows of both.
+
+    A, B   in   arrays of States, from the elements a and b on; A's rows are `row` elements apart
+    flat   out  the flat gradient
+    """
+    block = blocks[i]
+    first, last = rows_of(team, thread, sizes, block, flat)
+    if first < last:
+        right = unpacked(at(B, b), B.shape[B.ndim - 1])
+        target = Matrix(at(flat, block.start + first * block.stride), block.stride, 1)
+        add_product(Matrix(at(A, a + first), 1, row), right, target, last - first, n, sizes.m, add)
+
+
+@jit
+def accumulate_gradients(
+    team, thread, states, sizes, start, count, codes, first, gradient, flat, blocks, add
+):
     """A thread's rows of the gradient of the `count` streams from `start` on; added if `add`.
 
-    Of U, b and c it has columns instead: their rows are sums of few rows of D, or one row.
+    Of U and the biases it has columns instead: their rows are sums of few rows of A, or one row.
     """
-    H, D, O = states.H, states.D, states.O
+    H, Z, A, O = states.H, states.Z, states.A, states.O
     width = lanes_of(H)
-    hidden, output = H.shape[2], O.shape[2]
-    n = count * (sizes.T + 1) - 1  # without the first row, which is zero
-    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, register_lanes_of(H))
-    if w_first < w_last:
-        daT, h_before = Matrix(at(D, hidden + w_first), 1, hidden), unpacked(at(H, 0), hidden)
-        dW = Matrix(at(gradient.W, w_first * hidden), hidden, 1)
-        add_product(daT, h_before, dW, w_last - w_first, n, sizes.m, add)
-    if v_first < v_last:
-        doT, h = Matrix(at(O, output + v_first), 1, output), unpacked(at(H, hidden), hidden)
-        dV = Matrix(at(gradient.V, v_first * hidden), hidden, 1)
-        add_product(doT, h, dV, v_last - v_first, n, sizes.m, add)
-    begin, end = share(sizes.m, width, thread, team.threads)
-    sum_of_rows(D, 1, n + 1, begin, end, gradient.b, add)
+    hidden, columns, characters = H.shape[3], A.shape[3], O.shape[2]
+    steps = sizes.T + 1
+    n = count * steps - 1  # without the first row, which is zero
+    i = 0  # of `blocks`
+    for layer in range(sizes.L):
+        h, a = layer * H.shape[1] * steps * hidden, (layer * A.shape[1] * steps + 1) * columns
+        z = h + (1 - H.shape[1] * steps) * hidden  # of the layer below
+        for gate in range(sizes.gates):
+            of_gate = a + sizes.recurrent + gate * sizes.P
+            add_outer_products(
+                team, thread, sizes, blocks, i, A, of_gate, columns, H, h, n, flat, add
+            )
+            i += 1
+        if layer > 0:
+            for gate in range(sizes.gates):
+                of_gate = a + gate * sizes.P
+                add_outer_products(
+                    team, thread, sizes, blocks, i, A, of_gate, columns, Z, z, n, flat, add
+                )
+                i += 1
+        begin, end = share(sizes.gates * sizes.P, width, thread, team.threads)
+        row = layer * A.shape[1] * steps
+        b = layer * gradient.b.shape[1]
+        add_rows(A, row + 1, row + n + 1, 0, begin, end, gradient.b, b, add)
+        if sizes.recurrent > 0:
+            begin, end = share(sizes.m, width, thread, team.threads)
+            q = sizes.gates * sizes.P
+            add_rows(A, row + 1, row + n + 1, q, begin, end, gradient.n, layer * sizes.P, add)
+    z = ((sizes.L - 1) * H.shape[1] * steps + 1) * hidden
+    add_outer_products(
+        team, thread, sizes, blocks, i, O, characters, characters, Z, z, n, flat, add
+    )
+    begin, end = share(sizes.gates * sizes.P, width, thread, team.threads)
     input_gradient(states, sizes, thread, start, count, codes, first, gradient.U, begin, end, add)
     begin, end = share(sizes.K, width, thread, team.threads)
-    sum_of_rows(O, 1, n + 1, begin, end, gradient.c, add)
+    add_rows(O, 1, n + 1, 0, begin, end, gradient.c, 0, add)
 
 
 @inline
-def loss(team, thread, weights, packed, states, sizes, codes, first):
+def loss(team, thread, weights, packed, states, sizes, dropout, codes, first):
     """Loss of the chunk of codes[first : first + T + 1]; a team of one."""
-    group = states.H.shape[0]
+    group = states.H.shape[1]
     for start in range(0, sizes.B, group):
         shard = shard_of(team, thread, start, min(group, sizes.B - start))
-        cell.forward(weights, packed, states, sizes, team, shard, codes, first)
+        forward_layers(weights, packed, states, sizes, team, shard, dropout, 0, codes, first)
         cross_entropy(weights, packed, states, sizes, shard, codes, first)
         sum_losses(states, sizes, shard)
     return mean_loss(states, sizes)
 
 
 @inline
-def loss_and_gradient(team, thread, weights, packed, states, sizes, codes, first, gradient):
+def loss_and_gradient(
+    team,
+    thread,
+    weights,
+    packed,
+    states,
+    sizes,
+    dropout,
+    update,
+    codes,
+    first,
+    gradient,
+    flat,
+    blocks,
+):
     """Loss of the chunk of codes[first : first + T + 1], and a thread's share of its gradient.
 
-    weights    in       named tuple of a cell (rnn.RNNWeights)
+    weights    in       of a cell (rnn.RNN)
     packed     in       Packed, of the same weights
-    states     in, out  States: before in; occurring in, out; the rest out
+    states     in, out  States: before in; used_rows in, out; the rest out
+    dropout    in       Dropout, of which the keys of `update` are used
     codes      in       (…, B) int32, characters by time and stream
-    gradient   out      like weights
+    gradient   out      like weights; views of `flat`
+    blocks     in       blocks.BLOCK of every matrix and vector
     """
-    group = states.H.shape[0]
+    group = states.H.shape[1]
     for start in range(0, sizes.B, group):
         count = min(group, sizes.B - start)
         if start > 0:
             barrier(team, thread)  # all have read the states of the group before
         shard = shard_of(team, thread, start, count)
-        backpropagate_streams(team, weights, packed, states, sizes, shard, codes, first)
+        backpropagate_streams(
+            team, weights, packed, states, sizes, shard, dropout, update, codes, first
+        )
         barrier(team, thread)
         accumulate_gradients(
-            team, thread, states, sizes, start, count, codes, first, gradient, start > 0
+            team,
+            thread,
+            states,
+            sizes,
+            start,
+            count,
+            codes,
+            first,
+            gradient,
+            flat,
+            blocks,
+            start > 0,
         )
     return mean_loss(states, sizes)

@@ -1,68 +1,234 @@
-"""AdaGrad: memory += g², θ -= eta · g / √(memory + epsilon), with g clipped to ±clip."""
+"""The optimizers: from the gradient to the next weights, and their packed copies.
+
+The rules are PyTorch's, so that results can be compared step by step; only AdaGrad has the epsilon
+inside of the root, as the reference experiment does.
+"""
 
 from __future__ import annotations
 
-from fastrnn.kernels.compile import jit
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn.kernels.blocks import (
+    BY_ROWS,
+    BY_USED_ROWS,
+    columns_of,
+    panels_of_block,
+    rows_of,
+)
+from fastrnn.kernels.compile import inline, jit
 from fastrnn.kernels.elementwise import rsqrt
-from fastrnn.kernels.gradients import gradient_rows
-from fastrnn.kernels.simd import fma, lanes_of, load, maximum, minimum, round_up, store
-from fastrnn.kernels.team import share
-from fastrnn.kernels.tiles import pack, register_lanes_of
+from fastrnn.kernels.simd import (
+    at,
+    fma,
+    lanes_of,
+    load,
+    mask_tail,
+    maximum,
+    minimum,
+    round_up,
+    sqrt,
+    store,
+    sum_of_lanes,
+)
+from fastrnn.kernels.team import barrier
+from fastrnn.kernels.tiles import Matrix, pack, register_lanes_of
 
-EPSILON = 1e-8  # keeps the first step of an element without gradient finite
+ADAGRAD, RMSPROP, ADAM, SGD = range(4)
+NORM_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
+
+class Rule(NamedTuple):
+    """An optimizer and its constants."""
+
+    kind: int  # ADAGRAD, RMSPROP, ADAM or SGD
+    clip: float  # gradients are clipped to ±clip, element by element
+    clip_norm: float  # and before that all together to this norm
+    weight_decay: float  # is added to the gradient, times the weight
+    momentum: float  # or beta1 of Adam
+    rho: float  # or beta2 of Adam: how much of the mean of squares stays
+    epsilon: float
+    nesterov: bool
+
+
+class Step(NamedTuple):
+    """What changes from update to update."""
+
+    eta: float  # learning rate
+    decay: float  # AdamW: the weights are multiplied by it
+    correction1: float  # Adam: 1 - beta1^t
+    correction2: float  # and 1 - beta2^t
+
+
+class Flat(NamedTuple):
+    """Flat buffers of one layout: a number for each parameter; those of no use are empty."""
+
+    weight: np.ndarray
+    gradient: np.ndarray
+    momentum: np.ndarray  # momentum, or the first moment
+    squares: np.ndarray  # sum or mean of the squares of gradients, the second moment
+    best: np.ndarray  # the weights of lowest smooth loss
+    packed: np.ndarray  # the panels of all matrices
+    norms: np.ndarray  # float64: squares of the gradient's rows, or vectors of columns
 
 
 @jit
-def adagrad(weight, gradient, memory, first, last, eta, clip):
-    """Update the elements from first to last - 1 in whole vectors.
-
-    weight, memory   in, out
-    gradient         in
-    """
+def adagrad(flat, rule, step, scale, first, last):
+    """squares += g², θ -= η g / √(squares + ε) (Duchi, Hazan and Singer 2011)."""
+    weight, squares = flat.weight, flat.squares
     for i in range(first, last, lanes_of(weight)):
-        g = minimum(maximum(load(gradient, i), -clip), clip)
-        total = fma(g, g, load(memory, i))
-        store(memory, i, total)
-        store(weight, i, fma(g * rsqrt(total + EPSILON), -eta, load(weight, i)))
+        theta = load(weight, i)
+        g = clipped(flat, rule, scale, theta, i)
+        total = fma(g, g, load(squares, i))
+        store(squares, i, total)
+        store(weight, i, fma(g * rsqrt(total + rule.epsilon), -step.eta, theta))
 
 
 @jit
-def update_matrix(weight, gradient, memory, first, last, columns, packed, transposed, eta, clip):
-    """Update rows of a matrix and its packed copies, by blocks of rows that stay in the cache."""
-    width = lanes_of(weight)
-    row = weight.shape[1]
+def rmsprop(flat, rule, step, scale, first, last):
+    """squares = ρ squares + (1 - ρ) g², θ -= η g / (√squares + ε) (Hinton 2012, lecture 6)."""
+    weight, squares, momentum = flat.weight, flat.squares, flat.momentum
+    for i in range(first, last, lanes_of(weight)):
+        theta = load(weight, i)
+        g = clipped(flat, rule, scale, theta, i)
+        mean = fma(g * g, 1.0 - rule.rho, load(squares, i) * rule.rho)
+        store(squares, i, mean)
+        g = g / (sqrt(mean) + rule.epsilon)
+        if momentum.size > 0:
+            g = fma(load(momentum, i), rule.momentum, g)
+            store(momentum, i, g)
+        store(weight, i, fma(g, -step.eta, theta))
+
+
+@jit
+def adam(flat, rule, step, scale, first, last):
+    """Of g and g² running means, whose start at zero is corrected (Kingma and Ba 2014); AdamW lets
+    the weights decay by themselves (Loshchilov and Hutter 2017)."""
+    weight, squares, momentum = flat.weight, flat.squares, flat.momentum
+    eta = step.eta / step.correction1
+    root = 1.0 / math.sqrt(step.correction2)
+    for i in range(first, last, lanes_of(weight)):
+        theta = load(weight, i)
+        g = clipped(flat, rule, scale, theta, i)
+        before = load(momentum, i)
+        mean = fma(g - before, 1.0 - rule.momentum, before)
+        square = fma(g * g, 1.0 - rule.rho, load(squares, i) * rule.rho)
+        store(momentum, i, mean)
+        store(squares, i, square)
+        change = mean / fma(sqrt(square), root, rule.epsilon)
+        store(weight, i, fma(change, -eta, theta * step.decay))
+
+
+@jit
+def sgd(flat, rule, step, scale, first, last):
+    """θ -= η g, or with momentum v = μ v + g, θ -= η v; Nesterov's looks ahead by g + μ v."""
+    weight, momentum = flat.weight, flat.momentum
+    for i in range(first, last, lanes_of(weight)):
+        theta = load(weight, i)
+        g = clipped(flat, rule, scale, theta, i)
+        if momentum.size > 0:
+            velocity = fma(load(momentum, i), rule.momentum, g)
+            store(momentum, i, velocity)
+            g = fma(velocity, rule.momentum, g) if rule.nesterov else velocity
+        store(weight, i, fma(g, -step.eta, theta))
+
+
+@jit
+def clipped(flat, rule, scale, theta, i):
+    """The vector of the gradient at element i, clipped by norm and by value, and weight decay."""
+    g = minimum(maximum(load(flat.gradient, i) * scale, -rule.clip), rule.clip)
+    return fma(theta, rule.weight_decay, g)
+
+
+@jit
+def update_elements(flat, rule, step, scale, first, last):
+    """Update the elements from first to last - 1, whole vectors."""
+    if rule.kind == ADAGRAD:
+        adagrad(flat, rule, step, scale, first, last)
+    elif rule.kind == ADAM:
+        adam(flat, rule, step, scale, first, last)
+    elif rule.kind == RMSPROP:
+        rmsprop(flat, rule, step, scale, first, last)
+    else:
+        sgd(flat, rule, step, scale, first, last)
+
+
+@jit
+def update_rows(flat, blocks, i, rule, step, scale, first, last):
+    """Update rows of a matrix and their packed copies, by as many as stay in the cache."""
+    block = blocks[i]
+    width = register_lanes_of(flat.weight)
+    columns = round_up(block.columns, lanes_of(flat.weight))
+    matrix = Matrix(at(flat.weight, block.start), block.stride, 1)
+    panels, transposed = panels_of_block(flat.packed, block)
     for r in range(first, last, width):
         end = min(r + width, last)
-        adagrad(weight, gradient, memory, r * row, end * row, eta, clip)
-        pack(weight, r, end, columns, packed, transposed)
+        start = block.start + r * block.stride
+        update_elements(flat, rule, step, scale, start, start + (end - r) * block.stride)
+        pack(matrix, r, end, columns, panels, transposed)
+
+
+@inline
+def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
+    """A thread's share of one step of all weights, and of their packed copies.
+
+    flat        in, out  Flat
+    blocks      in       blocks.BLOCK of every matrix and vector
+    used_rows   in       how many characters occur, then which: only their rows of U have a
+                         gradient; where that leaves the others as they are, U is BY_USED_ROWS
+    """
+    scale = 1.0
+    if rule.clip_norm < np.inf:
+        sum_squares(team, thread, flat, blocks, sizes)
+        barrier(team, thread)  # all squares are summed
+        scale = clip_scale(flat, rule)
+    for i in range(blocks.size):
+        block = blocks[i]
+        if block.shared == BY_ROWS:
+            first, last = rows_of(team, thread, sizes, block, flat.weight)
+            update_rows(flat, blocks, i, rule, step, scale, first, last)
+            continue
+        begin, end = columns_of(team, thread, block, flat.weight)
+        sparse = block.shared == BY_USED_ROWS
+        for j in range(used_rows[0] if sparse else block.rows):
+            row = block.start + (used_rows[j + 1] if sparse else j) * block.stride
+            update_elements(flat, rule, step, scale, row + begin, row + end)
 
 
 @jit
-def update(team, thread, weights, gradient, memory, packed, used_rows, sizes, eta, clip):
-    """A thread's share of one AdaGrad step of all weights, and of their packed copies.
+def sum_squares(team, thread, flat, blocks, sizes):
+    """flat.norms: the squares of a thread's share of the gradient, summed by rows of the matrices
+    and by vectors of columns of the others, so that no sum depends on the number of threads."""
+    gradient, norms = flat.gradient, flat.norms
+    width = lanes_of(gradient)
+    zeros = mask_tail(load(gradient, 0), 0, 0.0)
+    for i in range(blocks.size):
+        block = blocks[i]
+        if block.shared == BY_ROWS:
+            first, last = rows_of(team, thread, sizes, block, gradient)
+            for r in range(first, last):
+                start = block.start + r * block.stride
+                total = zeros
+                for j in range(start, start + block.columns, width):
+                    g = load(gradient, j)
+                    total = fma(g, g, total)
+                norms[block.first + r] = sum_of_lanes(total)
+        else:
+            begin, end = columns_of(team, thread, block, gradient)
+            for j in range(begin, end, width):
+                total = zeros
+                for r in range(block.rows):
+                    g = load(gradient, block.start + r * block.stride + j)
+                    total = fma(g, g, total)
+                norms[block.first + j // width] = sum_of_lanes(total)
 
-    The shares are those of gradients.accumulate_gradients: each thread updates what it has summed.
 
-    weights, memory   in, out  named tuples of a cell
-    gradient          in
-    packed            out
-    occurring         in       how many characters occur, then which: only their rows of U have a
-                               gradient, and AdaGrad leaves the others as they are
-    """
-    width = lanes_of(weights.b)
-    begin, end = share(sizes.m, width, thread, team.threads)
-    for i in range(1, used_rows[0] + 1):
-        at_row = used_rows[i] * weights.U.shape[1]
-        adagrad(weights.U, gradient.U, memory.U, at_row + begin, at_row + end, eta, clip)
-    adagrad(weights.b, gradient.b, memory.b, begin, end, eta, clip)
-    begin, end = share(sizes.K, width, thread, team.threads)
-    adagrad(weights.c, gradient.c, memory.c, begin, end, eta, clip)
-    lanes = register_lanes_of(weights.b)
-    w_first, w_last, v_first, v_last = gradient_rows(team, thread, sizes, lanes)
-    columns = round_up(sizes.m, width)
-    update_matrix(
-        weights.W, gradient.W, memory.W, w_first, w_last, columns, packed.W, packed.WT, eta, clip
-    )
-    update_matrix(
-        weights.V, gradient.V, memory.V, v_first, v_last, columns, packed.V, packed.VT, eta, clip
-    )
+@jit
+def clip_scale(flat, rule):
+    """By what the gradient has to be multiplied for its norm to be at most clip_norm."""
+    squares = 0.0
+    for i in range(flat.norms.size):
+        squares += flat.norms[i]
+    return min(1.0, rule.clip_norm / (math.sqrt(squares) + NORM_EPSILON))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.kernels.compile import inline, jit
+from fastrnn.kernels.compile import jit
 from fastrnn.kernels.elementwise import exp, log
 from fastrnn.kernels.simd import (
     at,
@@ -20,19 +20,20 @@ from fastrnn.kernels.team import share
 from fastrnn.kernels.tiles import Matrix, panels_of, product
 
 
-@inline
+@jit
 def logits(packed, states, sizes, stream, first, last):
-    """Rows first to last - 1 of states.O[stream] = H[stream] Vᵀ, still without the bias c.
+    """Rows first to last - 1 of states.O[stream] = Z Vᵀ, Z of the last layer, without the bias c.
 
     packed   in       Packed
-    states   in, out  States: H in, O out
+    states   in, out  States: Z in, O out
     """
-    H, O = states.H, states.O
+    Z, O = states.Z, states.O
     start = stream * (sizes.T + 1) + first
-    row = O.shape[2]
-    h = Matrix(at(H, start * H.shape[2]), H.shape[2], 1)
+    hidden, row = Z.shape[3], O.shape[2]
+    last_layer = (sizes.L - 1) * Z.shape[1] * (sizes.T + 1)
+    h = Matrix(at(Z, (last_layer + start) * hidden), hidden, 1)
     o = Matrix(at(O, start * row), row, 1)
-    product(h, panels_of(packed.VT), o, last - first, sizes.m, sizes.K, False)
+    product(h, panels_of(packed.VT, 0), o, last - first, sizes.m, sizes.K, False)
 
 
 @jit
@@ -59,15 +60,15 @@ def softmax_row(O, start, c, K, inverse_temperature):
     return sum_of_lanes(total), shift
 
 
-@inline
+@jit
 def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     """Loss of streams whose hidden states are known, and the gradient of their logits.
 
     The loss of a character is its cross-entropy with the next one, codes[first + t], in nats; the
     gradient is that of the losses summed over T and averaged over the B streams.
 
-    weights, packed   in       of a cell (rnn.RNNWeights), and Packed
-    states            in, out  States: H in; loss, total and O out
+    weights, packed   in       of a cell (rnn.RNN), and Packed
+    states            in, out  States: Z in; loss, total and O out
     shard             in       whose streams, and whose share of their time steps
     codes             in       (…, B) int32, characters by time and stream
     """
@@ -101,17 +102,19 @@ def time_steps(sizes, shard, width):
     return begin + 1, end + 1
 
 
-@inline
+@jit
 def hidden_gradient(packed, states, sizes, shard):
-    """states.D from the gradient of the logits in O, by way of the output layer alone."""
+    """states.D of the last layer from the gradient of the logits in O."""
     O, D = states.O, states.D
-    row, hidden = O.shape[2], D.shape[2]
+    row, hidden = O.shape[2], D.shape[3]
+    last_layer = (sizes.L - 1) % D.shape[0] * D.shape[1] * (sizes.T + 1)
     width = lanes_of(O)
     begin, end = time_steps(sizes, shard, width)
     for s in range(shard.first, shard.last):
         start = s * (sizes.T + 1) + begin
-        do, dh = Matrix(at(O, start * row), row, 1), Matrix(at(D, start * hidden), hidden, 1)
-        product(do, panels_of(packed.V), dh, end - begin, sizes.K, sizes.m, False)
+        do = Matrix(at(O, start * row), row, 1)
+        dh = Matrix(at(D, (last_layer + start) * hidden), hidden, 1)
+        product(do, panels_of(packed.V, 0), dh, end - begin, sizes.K, sizes.m, False)
 
 
 @jit

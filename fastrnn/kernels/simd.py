@@ -98,6 +98,9 @@ class Lanes:
     def __neg__(self):
         return self._new(self.builder.fneg(self.value))
 
+    def __xor__(self, other):
+        return self._new(self.builder.xor(self.value, self._broadcast(other)))
+
     def __and__(self, other):
         return self._new(self.builder.and_(self.value, self._broadcast(other)))
 
@@ -151,6 +154,14 @@ class Lanes:
         arguments = [self.value, self._broadcast(factor), self._broadcast(term)]
         return self._new(self.builder.call(fma_function(self.builder, self.value.type), arguments))
 
+    def sqrt(self) -> Lanes:
+        """The square root, which IEEE 754 rounds in one way."""
+        name = f"llvm.sqrt.{vector_suffix(self.value.type)}"
+        kind = ir.FunctionType(self.value.type, [self.value.type])
+        known = self.builder.module.globals.get(name)
+        function = known or ir.Function(self.builder.module, kind, name)
+        return self._new(self.builder.call(function, [self.value]))
+
     def polynomial(self, coefficients: list[float]) -> Lanes:
         """coefficients[0] + coefficients[1]·self + …, by Horner's rule."""
         result = self._new(self._broadcast(coefficients[-1]))
@@ -159,10 +170,15 @@ class Lanes:
         return result
 
 
+def vector_suffix(vector: ir.VectorType) -> str:
+    """How the names of LLVM's functions end for this type."""
+    letter = {ir.FloatType: "f32", ir.DoubleType: "f64"}[type(vector.element)]
+    return f"v{vector.count}{letter}"
+
+
 def fma_function(builder: ir.IRBuilder, vector: ir.VectorType) -> ir.Function:
     """LLVM's fused multiply-add of vectors, declared in the module under construction."""
-    letter = {ir.FloatType: "f32", ir.DoubleType: "f64"}[type(vector.element)]
-    name = f"llvm.fma.v{vector.count}{letter}"
+    name = f"llvm.fma.{vector_suffix(vector)}"
     return builder.module.globals.get(name) or ir.Function(
         builder.module, ir.FunctionType(vector, [vector] * 3), name
     )
@@ -328,10 +344,11 @@ def _overload_operator(function: Callable) -> None:
             return named(f"vector_{function.__name__}")(lambda x, y: compiled(x, y))
 
 
-for _operator in (operator.add, operator.sub, operator.mul):
+for _operator in (operator.add, operator.sub, operator.mul, operator.truediv):
     _overload_operator(_operator)
 
 fma = ternary(lambda x, y, z: x.fma(y, z))
+sqrt = unary(lambda x: x.sqrt())
 # A NaN in x stays one: both comparisons are false then.
 maximum = binary(lambda x, y: (x < y).where(y, x))
 minimum = binary(lambda x, y: (x > y).where(y, x))

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels.compile import cpu_features, inline, jit
+from fastrnn.kernels.compile import call_shared, cpu_features, jit, link_shared, links, shared
 from fastrnn.kernels.simd import (
     ELEMENT_BYTES,
     INT32,
@@ -88,9 +88,10 @@ class Panels(NamedTuple):
 
 
 @jit
-def panels_of(array):
-    """All of a packed matrix, whose panels are the rows of `array`."""
-    return Panels(at(array, 0), register_lanes_of(array), array.shape[1])
+def panels_of(array, layer):
+    """A packed matrix, whose panels are the rows of `array[layer]`."""
+    first = at(array, layer * array.shape[1] * array.shape[2])
+    return Panels(first, register_lanes_of(array), array.shape[2])
 
 
 @jit
@@ -111,7 +112,7 @@ def columns_from(B, j):
     return Panels(advance(B.first, j // register_lanes_of(B.first) * B.panel), B.row, B.panel)
 
 
-@inline
+@jit
 def product(A, B, C, rows, n, columns, add, backwards=False):
     """C = A B, or C += A B if `add`; for n ≥ 1.
 
@@ -123,25 +124,29 @@ def product(A, B, C, rows, n, columns, add, backwards=False):
     B   (n, columns)     in   Panels
     C   (rows, columns)  out  Matrix whose rows are contiguous
     """
-    _product(A, B, C, rows, n, columns, at_run_time(add), at_run_time(backwards))
+    call_product(
+        A.first,
+        A.row,
+        A.column,
+        B.first,
+        B.row,
+        B.panel,
+        C.first,
+        C.row,
+        rows,
+        n,
+        columns,
+        add,
+        backwards,
+    )
 
 
-@intrinsic
-def at_run_time(typing, value):
-    """The same number, as one that the compiler does not know.
-
-    Numba compiles a function once more for each constant that it is called with. The tiles are
-    large, and take seconds.
-    """
-
-    def codegen(context, builder, signature, args):
-        return context.cast(builder, args[0], signature.args[0], signature.return_type)
-
-    return types.unliteral(value)(value), codegen
-
-
-@jit
-def _product(A, B, C, rows, n, columns, add, backwards):
+@shared
+def product_of_pointers(
+    a, a_row, a_column, b, b_row, b_panel, c, c_row, rows, n, columns, add, backwards
+):
+    """`product`, compiled once for each dtype: the tiles are large, and take seconds."""
+    A, B, C = Matrix(a, a_row, a_column), Panels(b, b_row, b_panel), Matrix(c, c_row, 1)
     width = register_lanes_of(C.first)
     vectors = -(-columns // width)
     # Rows and vectors are shared out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
@@ -170,6 +175,28 @@ def _product(A, B, C, rows, n, columns, add, backwards):
                 add,
             )
             r += block_rows
+
+
+def _product_types(dtype: types.Float) -> tuple[types.Type, ...]:
+    """Of the arguments of `product_of_pointers`."""
+    pointer, i = types.CPointer(dtype), types.intp
+    return (pointer, i, i) * 2 + (pointer, *[i] * 4, types.boolean, types.boolean)
+
+
+@intrinsic
+def call_product(
+    typing, a, a_row, a_column, b, b_row, b_panel, c, c_row, rows, n, columns, add, backwards
+):
+    """`product_of_pointers`, whose machine code is elsewhere."""
+    return call_shared(product_of_pointers, _product_types(c.dtype))
+
+
+def link_product(dtype: types.Float) -> None:
+    """Have the product of a dtype where kernels that call it find it."""
+    link_shared(product_of_pointers, _product_types(dtype))
+
+
+links.append(link_product)
 
 
 @intrinsic
@@ -310,18 +337,19 @@ def transpose(builder, rows: list[ir.Value]) -> list[ir.Value]:
 def pack(A, first, last, columns, packed, transposed):
     """The rows of A from first to last - 1, whole vectors of them, into panels of A and of Aᵀ.
 
-    A           (I, J)  in
-    packed      out     panels of A, of which these are some rows
-    transposed  out     panels of Aᵀ, of which these are some whole ones
+    A           (I, columns)  in   Matrix whose rows are contiguous
+    packed      (I, columns)  out  Panels of A, of which these are some rows
+    transposed  (columns, I)  out  Panels of Aᵀ, of which these are some whole ones
     """
-    width = register_lanes_of(A)
-    row = A.shape[1]
+    width = register_lanes_of(A.first)
     for i in range(first, last, width):
-        panel = i // width * transposed.shape[1]
+        row = advance(A.first, i * A.row)
+        in_packed = advance(packed.first, i * packed.row)
+        in_transposed = advance(transposed.first, i // width * transposed.panel)
         for j in range(0, columns, width):
             pack_block(
-                at(A, i * row + j),
-                row,
-                at(packed, j // width * packed.shape[1] + i * width),
-                at(transposed, panel + j * width),
+                advance(row, j),
+                A.row,
+                advance(in_packed, j // width * packed.panel),
+                advance(in_transposed, j * width),
             )

@@ -35,10 +35,16 @@ if TYPE_CHECKING:
 
 CHARACTERS = 80  # K
 SIZES = ((100, 25, 1), (256, 50, 1), (512, 50, 1), (100, 50, 32), (512, 50, 32))  # m, T, B
-CASES = tuple(
-    Case(Config(hidden=m, seq_length=T, batch=B, dtype=dtype), CHARACTERS)
-    for m, T, B in SIZES
-    for dtype in ("float32", "float64")
+CASES = (
+    *(
+        Case(Config(hidden=m, seq_length=T, batch=B, dtype=dtype), CHARACTERS)
+        for m, T, B in SIZES
+        for dtype in ("float32", "float64")
+    ),
+    *(
+        Case(Config(cell=cell, hidden=256, seq_length=50, batch=32), CHARACTERS)
+        for cell in ("lstm", "gru")
+    ),
 )
 
 

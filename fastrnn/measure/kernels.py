@@ -11,15 +11,17 @@ import numpy as np
 from fastrnn.kernels import benchmark, entries
 from fastrnn.kernels.benchmark import PARTS
 from fastrnn.kernels.entries import SMOOTHING, Record
+from fastrnn.kernels.optimizer import Step
 from fastrnn.measure.methods import Method, Problem, Training, Work
 from fastrnn.memory import aligned_zeros
-from fastrnn.network import Network
+from fastrnn.network import NO_DROPOUT, Network
 from fastrnn.parameters import Parameters
 from fastrnn.threads import Workers
+from fastrnn.training.schedule import steps
 
 # These leave what all of PARTS read.
 READ_BY_PARTS = (benchmark.RECURRENCE, benchmark.SOFTMAX, benchmark.BACKWARD, benchmark.ALL)
-FOR_ALL_STREAMS = PARTS[benchmark.ADAGRAD :]  # the others are for a group of streams
+FOR_ALL_STREAMS = PARTS[benchmark.OPTIMIZER :]  # the others are for a group of streams
 
 
 class Kernels(Training):
@@ -30,9 +32,8 @@ class Kernels(Training):
         self.network = Network(problem.config, problem.K, problem.threads)
 
     def reset(self, squares: float = 0.0) -> None:
-        self.network.hidden[...] = 0
-        for view in self.network.memory.values():
-            view[...] = squares
+        self.network.state[...] = 0
+        self.network.set_optimizer_state(self.problem.optimizer_state(squares))
         self.network.set_parameters(self.problem.initial)
         self.i = 0
 
@@ -43,7 +44,8 @@ class Kernels(Training):
             count = min(updates, problem.chunks - start)
             losses = np.zeros(1 + count)
             codes = problem.codes[start * problem.T : (start + count) * problem.T + 1]
-            self.network.train(codes, Record(0.0, np.inf, -1, False), losses[1:])
+            numbers = steps(problem.config, self.i, count, 0), problem.keys(self.i, count)
+            self.network.train(codes, *numbers, Record(0.0, np.inf, -1, False), losses[1:])
             self.i += count
             updates -= count
         # Losses are smooth ones that started from 0: take the last out again.
@@ -69,28 +71,39 @@ class Kernels(Training):
                 self.part(number, 1)
 
     def phases(self) -> dict[str, Work]:
-        n, config, codes = self.network, self.problem.config, self.problem.codes
-        inputs = n._weights, n._packed, n._states, n.sizes, n._team, codes
-        state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes, n._team
-        rest = config.learning_rate, config.clip
+        n, codes = self.network, self.problem.codes
+        state = n._weights, n._packed, n._states, n.sizes, n._team, NO_DROPOUT, codes
 
         def forward(count: int) -> None:
             for start in range(0, count, self.problem.chunks):
-                benchmark.forward(*inputs, min(count - start, self.problem.chunks))
+                benchmark.forward(*state, min(count - start, self.problem.chunks))
 
-        return {
-            "forward": forward,
-            "backward": lambda count: benchmark.backward(*inputs, n._gradient, count),
-            "update": lambda count: benchmark.update(*state, *rest, count),
-            **{name: partial(self.part, number) for number, name in enumerate(PARTS)},
-        }
+        def backward(count: int) -> None:
+            benchmark.backward(*self.inputs, n._team, NO_DROPOUT, codes, count)
+
+        def update(count: int) -> None:
+            rest = n._flat, n._blocks, n._team, n._rule, self.step
+            benchmark.update(n._states, n.sizes, *rest, count)
+
+        parts = {name: partial(self.part, number) for number, name in enumerate(PARTS)}
+        return {"forward": forward, "backward": backward, "update": update, **parts}
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        n = self.network
+        weights = n._weights, n._gradient, n._packed, n._states, n.sizes
+        return *weights, n._flat, n._blocks
+
+    @property
+    def step(self) -> Step:
+        """Of the first update."""
+        return Step(*map(float, steps(self.problem.config, 0, 1, 0)[0]))
 
     def part(self, number: int, count: int) -> None:
         """One of PARTS, of the first group of streams."""
-        n, config = self.network, self.problem.config
-        state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes, n._team
-        rest = number, config.learning_rate, config.clip, count
-        benchmark.part(*state, self.problem.codes, self.group, *rest)
+        n, codes = self.network, self.problem.codes
+        rest = self.group, number, n._rule, self.step, count
+        benchmark.part(*self.inputs, n._team, NO_DROPOUT, codes, *rest)
 
     def unit(self, phase: str) -> float:
         of_a_group = phase in PARTS and phase not in FOR_ALL_STREAMS
@@ -99,7 +112,7 @@ class Kernels(Training):
     @property
     def group(self) -> int:
         """How many streams a thread takes at a time."""
-        return self.network._states.H.shape[0]
+        return self.network._states.H.shape[1]
 
 
 # --- limits ---------------------------------------------------------------------------------------

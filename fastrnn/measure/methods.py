@@ -15,7 +15,8 @@ import numpy as np
 
 from fastrnn import reference
 from fastrnn.measure.results import Case
-from fastrnn.parameters import Parameters, initial_parameters
+from fastrnn.parameters import Parameters, initial_parameters, state_shape
+from fastrnn.training.schedule import dropout_keys
 
 CHECKED = 3  # updates before states are compared: the hidden state is carried twice
 CHARACTERS = 100_000  # of text, so that it takes no memory to speak of
@@ -54,6 +55,22 @@ class Problem:
         """Where in `codes` an update begins to read."""
         return update % self.chunks * self.T
 
+    def optimizer_state(self, squares: float) -> dict[str, Parameters]:
+        """The optimizer's buffers, those of squares as `Training.reset` says."""
+        state = reference.optimizer_state(self.config, self.initial)
+        for buffer in state.get("squares", {}).values():
+            buffer[...] = self.first_squares(squares)
+        return state
+
+    def first_squares(self, squares: float) -> float:
+        """What the optimizer keeps, for it to be this number in the first update."""
+        beta2 = self.config.beta2  # Adam divides by 1 - beta2 then
+        return squares if beta2 is None else squares * (1 - beta2)
+
+    def keys(self, update: int, count: int) -> np.ndarray:
+        """The dropout keys of some updates, (count, L, 2)."""
+        return dropout_keys(self.config.seed, update, count, self.config.layers)
+
     def chunk(self, update: int) -> np.ndarray:
         """The codes of an update, (T + 1, B)."""
         start = self.start(update)
@@ -82,14 +99,22 @@ class Method:
 
 
 class Training(Method, ABC):
-    """A way to train."""
+    """A way to train.
+
+    Attributes
+    ----------
+    extra : bool
+        Whether to train parameters that the reference does not have. `results` says no.
+    """
+
+    extra = True
 
     def __init__(self, problem: Problem):
         self.problem = problem
 
     @abstractmethod
     def reset(self, squares: float = 0.0) -> None:
-        """Weights and state to the start, all squares that the optimizer keeps to this number."""
+        """Weights and state to the start, the squares that the optimizer keeps to this number."""
 
     @abstractmethod
     def train(self, updates: int) -> float:
@@ -131,11 +156,13 @@ def results(training: Training) -> dict[str, Any]:
     squares, and can be strict.
     """
     found: dict[str, Any] = {}
+    training.extra = False
     for updates, squares in ((1, 0.0), (CHECKED, 1.0)):
         training.reset(squares)
         found[f"loss {updates}"] = training.train(updates)
         for name, x in training.parameters().items():
             found[f"{name} {updates}"] = x.copy()
+    training.extra = True
     return found
 
 
@@ -156,33 +183,35 @@ class Baseline(Training):
 
     def reset(self, squares: float = 0.0) -> None:
         problem = self.problem
-        self.h = np.zeros((problem.B, problem.config.hidden), problem.dtype)
+        self.state = np.zeros(state_shape(problem.config, problem.B), problem.dtype)
         self.weights = {name: x.copy() for name, x in problem.initial.items()}
-        self.memory = {name: np.full_like(x, squares) for name, x in problem.initial.items()}
+        self.optimizer_state = problem.optimizer_state(squares)
         self.i = 0
 
     def train(self, updates: int) -> float:
+        problem = self.problem
         for _ in range(updates):
-            codes = self.problem.chunk(self.i)
-            passed = reference.forward(self.weights, self.h, codes)
+            codes, keys = problem.chunk(self.i), problem.keys(self.i, 1)[0]
+            passed = reference.forward(
+                self.weights, self.state, codes, keys, problem.config.dropout
+            )
             self.update(reference.backward(self.weights, passed, codes))
-            self.h = passed.h[-1]
+            self.state = passed.state
             self.i += 1
         return float(passed.loss)
 
     def update(self, gradient: Parameters) -> None:
-        config = self.problem.config
-        reference.update(self.weights, gradient, self.memory, config.learning_rate, config.clip)
+        reference.update(self.problem.config, self.weights, gradient, self.optimizer_state, self.i)
 
     def parameters(self) -> Parameters:
         return self.weights
 
     def phases(self) -> dict[str, Work]:
         first = self.problem.chunk(0)
-        passed = reference.forward(self.weights, self.h, first)
+        passed = reference.forward(self.weights, self.state, first)
         gradient = reference.backward(self.weights, passed, first)
         phases: dict[str, Callable[[int], Any]] = {
-            "forward": lambda i: reference.forward(self.weights, self.h, self.problem.chunk(i)),
+            "forward": lambda i: reference.forward(self.weights, self.state, self.problem.chunk(i)),
             "backward": lambda _: reference.backward(self.weights, passed, first),
             "update": lambda _: self.update(gradient),
         }

@@ -25,7 +25,7 @@ VERSION = 1  # of the schema
 LIMIT = "multiply-adds"  # the method that does nothing else
 
 # What of a Config decides how long an update takes.
-SETTINGS = ("hidden", "dtype", "seq_length", "batch")
+SETTINGS = (*("cell", "hidden", "layers", "dtype", "seq_length", "batch", "dropout", "optimizer"),)
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,18 @@ class Case:
 
     def __str__(self) -> str:
         """All but the dtype; what is as in the reference experiment goes without saying."""
-        config = self.config
-        sizes = {"m": config.hidden, "K": self.characters, "T": config.seq_length}
-        return " ".join(f"{name}={size}" for name, size in {**sizes, "B": config.batch}.items())
+        config, words = self.config, []
+        if config.cell != "rnn":
+            words.append(config.cell.upper())
+        if config.layers > 1:
+            words.append(f"L={config.layers}")
+        words += [f"m={config.hidden}", f"K={self.characters}"]
+        words += [f"T={config.seq_length}", f"B={config.batch}"]
+        if config.dropout:
+            words.append(f"dropout={config.dropout:g}")
+        if config.optimizer != "adagrad":
+            words.append(config.optimizer)
+        return " ".join(words)
 
     @property
     def characters_read(self) -> int:

@@ -4,7 +4,8 @@
 
     /config, /corpus, /version, /last/generator      JSON, as fixed-length text
     /vocabulary, /history/samples/text               Unicode code points
-    /best/parameters/U, /last/memory/U, ...          arrays in the shapes of fastrnn.parameters
+    /best/parameters/U, /last/parameters/U, ...      arrays in the shapes of fastrnn.parameters
+    /last/optimizer/squares/U, ...                   the buffers of the optimizer, in the same
     /best/update, /last/smooth_loss, /seconds, ...   numbers
 
 `_layout` is the one description of this, for writing and for reading. Two rules keep files safe:
@@ -14,18 +15,17 @@
   so at every moment the path holds a complete file, and a full disk is an ordinary error. (HDF5
   itself, out of disk space, takes the whole process down.)
 
-A newer fastrnn reads the files of all older ones: what their format lacks is in `ADDED`.
+A newer fastrnn reads the files of all older ones: what their format lacks is in `ADDED`, what it
+has elsewhere in `MOVED`.
 
 A seal says that nothing changed by accident, not who made the file. So reading also expects every
-object exactly as `_layout` describes it: no links to elsewhere, no compression, no other type.
+object exactly as `_layout` describes it (hdf5.py).
 """
 
 from __future__ import annotations
 
 import errno
 import io
-import json
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -33,29 +33,51 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.config import Config
+from fastrnn.config import Architecture, Config, state_names
 from fastrnn.errors import FastrnnError
-from fastrnn.parameters import Parameters, parameter_shapes, per_character
+from fastrnn.parameters import Parameters, parameter_shapes, per_character, state_shape
 from fastrnn.parameters import describe as describe_model
 from fastrnn.storage import atomic
 from fastrnn.storage.files import AnyPath, shown
-from fastrnn.storage.sealed import (
-    AGAIN,
-    MAGIC,
-    USER_BLOCK,
-    require,
-    seal,
-    unseal,
-)
+from fastrnn.storage.hdf5 import JSON, REAL, TEXT, WHOLE, Layout, Reader, encode, reading, write
+from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unseal
 
-MAX_JSON = 2**16  # bytes
+# What each format after the first has added to which part: the values that older files stand for,
+# or where a file has them.
+ADDED: dict[int, dict[str, dict[str, Any]]] = {
+    2: {"corpus": {"encoding": "utf-8"}},
+    3: {
+        "config": {
+            "cell": "rnn",
+            "layers": 1,
+            "dropout": 0.0,
+            "optimizer": "adagrad",
+            "momentum": None,
+            "nesterov": None,
+            "rho": None,
+            "beta1": None,
+            "beta2": None,
+            "epsilon": 1e-8,
+            "weight_decay": 0.0,
+            "clip_norm": None,
+            "schedule": "constant",
+            "warmup": 0,
+            "final_rate": None,
+            "init": "normal",
+            "epochs": None,
+            "updates": lambda file: file.read("last/update", WHOLE),  # all that is known
+        }
+    },
+}
 
-# What each format after the first has added to which part: the values that older files stand for.
-ADDED: dict[int, dict[str, dict[str, Any]]] = {2: {"corpus": {"encoding": "utf-8"}}}
+# What each format has moved: the former name of a dataset or group, and how many of its first axes,
+# which have the length 1 there, it lacked.
+MOVED: dict[int, dict[str, tuple[str, int]]] = {
+    3: {"last/state": ("last/hidden", 1), "last/optimizer/squares": ("last/memory", 0)},
+}
 
 
 @dataclass
@@ -90,8 +112,8 @@ class Last:
     chunk: int  # index of the next chunk within the epoch
     smooth_loss: float
     parameters: Parameters
-    memory: Parameters  # the optimizer's running sums, one for every parameter
-    hidden: np.ndarray  # (B, m)
+    optimizer: dict[str, Parameters]  # its buffers by `config.state_names`
+    state: np.ndarray  # (S·L, B, m), the hidden and cell states before the next chunk
     generator: dict[str, Any]  # bit_generator.state of the PCG64 that draws the samples
 
 
@@ -219,6 +241,7 @@ def describe(checkpoint: Checkpoint) -> str:
     """What a checkpoint holds, in lines for people to read."""
     config, corpus = checkpoint.config, checkpoint.corpus
     best, last = checkpoint.best, checkpoint.last
+    model = {field.name for field in fields(Architecture)}
 
     def loss(value: float) -> str:
         nats, bits = per_character(value, config.seq_length)
@@ -232,7 +255,7 @@ def describe(checkpoint: Checkpoint) -> str:
         "training": ", ".join(
             f"{name.replace('_', ' ')} {value}"
             for name, value in asdict(config).items()
-            if name not in ("hidden", "dtype")
+            if value is not None and name not in model
         ),
         "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
         "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
@@ -281,20 +304,16 @@ def save_errors(path: AnyPath) -> Iterator[None]:
 
 # What a checkpoint contains
 
-JSON, TEXT, WHOLE, REAL = "json", "uint32", "int64", "float64"
 
-
-def _layout(
-    config: Config, K: int, N: int, S: int, L: int
-) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
     """The kind and shape of every dataset by name, for K characters and a history of N points.
 
     The S samples have L characters together; they are stored as one text and their lengths.
     """
     weights = {name: (config.dtype, s) for name, s in parameter_shapes(config, K).items()}
 
-    def group(path: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-        return {f"{path}/{name}": row for name, row in weights.items()}
+    def group(*paths: str) -> Layout:
+        return {f"{path}/{name}": row for path in paths for name, row in weights.items()}
 
     return {
         "version": (JSON, ()),
@@ -310,8 +329,8 @@ def _layout(
         "last/chunk": (WHOLE, ()),
         "last/smooth_loss": (REAL, ()),
         **group("last/parameters"),
-        **group("last/memory"),
-        "last/hidden": (config.dtype, (config.batch, config.hidden)),
+        **group(*(f"last/optimizer/{name}" for name in state_names(config))),
+        "last/state": (config.dtype, state_shape(config, config.batch)),
         "last/generator": (JSON, ()),
         "history/update": (WHOLE, (N,)),
         "history/smooth_loss": (REAL, (N,)),
@@ -320,13 +339,6 @@ def _layout(
         "history/samples/length": (WHOLE, (S,)),
         "history/samples/text": (TEXT, (L,)),
     }
-
-
-def _check(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:
-    require(array.dtype == kind, f"{name} is {array.dtype} instead of {kind}")
-    require(array.shape == shape, f"{name} has the shape {array.shape} instead of {shape}")
-    if array.dtype.kind == "f":
-        require(np.isfinite(array).all(), f"{name} contains NaN or infinity")
 
 
 def _validate(checkpoint: Checkpoint) -> None:
@@ -351,8 +363,8 @@ def _validate(checkpoint: Checkpoint) -> None:
     require(last.epoch >= 0, "last/epoch is negative")
     step = checkpoint.config.batch * checkpoint.config.seq_length
     require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
-    for name, array in last.memory.items():
-        require((array >= 0).all(), f"last/memory/{name} is negative")
+    for name, array in last.optimizer.get("squares", {}).items():
+        require((array >= 0).all(), f"last/optimizer/squares/{name} is negative")
     updates = np.asarray(history.update)
     require((updates[1:] > updates[:-1]).all(), "history/update is not strictly increasing")
     for update in (*updates[:1], *updates[-1:], *(sample.update for sample in history.samples)):
@@ -408,14 +420,9 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
     )
     leaves = dict(_leaves(tree, layout))
     require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
-    arrays = {name: _encode(name, leaves[name], *row) for name, row in layout.items()}
+    datasets = encode(leaves, layout)
     _validate(checkpoint)
-
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=USER_BLOCK) as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array)
-    return buffer
+    return write(datasets)
 
 
 def _leaves(tree: Any, layout: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -428,32 +435,14 @@ def _leaves(tree: Any, layout: dict[str, Any], path: str = "") -> Iterator[tuple
             yield name, value
 
 
-def _encode(name: str, value: Any, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    if kind == JSON:
-        text = _to_json(value)
-        require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
-        return np.asarray(np.bytes_(text))
-    if kind == TEXT:  # encoding refuses lone surrogates, which are no characters
-        array = np.frombuffer(value.encode("utf-32-le"), kind)
-    else:
-        array = np.asarray(value)
-        if array.size == 0:  # an empty list has no type yet
-            array = array.astype(kind)
-    _check(name, array, kind, shape)
-    return array
-
-
-def _to_json(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False).encode("ascii")
-
-
 # ... and back
 
 
 def _parse(data: bytes, version: int) -> Checkpoint:
+    """The checkpoint in a file of the format `version`."""
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            return _read_all(file.id, len(data), version)
+        with reading(data) as file:
+            return _read_all(file, version)
     except MemoryError:
         raise
     except Exception as error:  # h5py and json know a dozen kinds for the contents of strange files
@@ -461,34 +450,26 @@ def _parse(data: bytes, version: int) -> Checkpoint:
         raise FastrnnError(f"its contents are invalid, {problem}; {AGAIN}") from error
 
 
-def _read_all(root: h5py.h5g.GroupID, end: int, version: int) -> Checkpoint:
-    """Read what `_layout` lists from a file of `end` bytes; there must be nothing else.
-
-    `version` is that of the format.
-    """
-    config = Config.from_json(_complete("config", _read(root, end, "config", JSON, ()), version))
-
-    def length(name: str) -> int:
-        return math.prod(_open_dataset(root, end, name).shape)
-
+def _read_all(file: Reader, version: int) -> Checkpoint:
+    """Read what `_layout` lists; there must be nothing else."""
+    config = Config.from_json(_complete("config", file.read("config", JSON), file, version))
     layout = _layout(
         config,
-        K=length("vocabulary"),
-        N=length("history/update"),
-        S=length("history/samples/update"),
-        L=length("history/samples/text"),
+        K=file.length("vocabulary"),
+        N=file.length("history/update"),
+        S=file.length("history/samples/update"),
+        L=file.length("history/samples/text"),
     )
-    members: dict[str, set[str]] = {}
-    tree: dict[str, Any] = {}
-    for name, row in layout.items():
-        group, tip = tree, name.split("/")
-        for depth, part in enumerate(tip):
-            members.setdefault("/".join(tip[:depth]), set()).add(part)
-        for part in tip[:-1]:
+    stored = {name: _as_stored(name, shape, version) for name, (_, shape) in layout.items()}
+    tree: dict[str, Any] = {"last": {"optimizer": {}}}  # which may have no buffers
+    for name, (kind, shape) in layout.items():
+        value = file.read(stored[name][0], kind, stored[name][1])
+        *path, leaf = name.split("/")
+        group = tree
+        for part in path:
             group = group.setdefault(part, {})
-        group[tip[-1]] = _read(root, end, name, *row)
-    for name, names in members.items():
-        require(len(_open(root, name)) == len(names), f"/{name} has unknown members")
+        group[leaf] = value.reshape(shape) if isinstance(value, np.ndarray) else value
+    file.require_only(name for name, _ in stored.values())
 
     columns = tree["history"]["samples"]
     lengths, text = columns["length"].tolist(), columns["text"]
@@ -500,20 +481,30 @@ def _read_all(root: h5py.h5g.GroupID, end: int, version: int) -> Checkpoint:
 
     tree["config"] = config
     parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
-    tree["corpus"] = _complete("corpus", tree["corpus"], version)
+    tree["corpus"] = _complete("corpus", tree["corpus"], file, version)
     tree |= {name: _record(part, tree[name]) for name, part in parts.items()}
     checkpoint = _record(Checkpoint, tree)
     _validate(checkpoint)
     return checkpoint
 
 
-def _complete(part: str, values: Any, version: int) -> Any:
+def _complete(part: str, values: Any, file: Reader, version: int) -> Any:
     """The values of a part with those that a file of this format lacks."""
     for newer, parts in ADDED.items():
         if newer > version and part in parts and isinstance(values, dict):
             require(not values.keys() & parts[part].keys(), f"{part} has fields of format {newer}")
-            values = values | parts[part]
+            for name, value in parts[part].items():
+                values[name] = value(file) if callable(value) else value
     return values
+
+
+def _as_stored(name: str, shape: tuple[int, ...], version: int) -> tuple[str, tuple[int, ...]]:
+    """The name and shape of a dataset in a file of this format."""
+    for newer in sorted(MOVED, reverse=True):
+        for start, (former, axes) in MOVED[newer].items():
+            if newer > version and (name == start or name.startswith(f"{start}/")):
+                name, shape = former + name.removeprefix(start), shape[axes:]
+    return name, shape
 
 
 def _record(kind: type, values: Any) -> Any:
@@ -522,57 +513,3 @@ def _record(kind: type, values: Any) -> Any:
     good = isinstance(values, dict) and values.keys() == set(names)
     require(good, f"{kind.__name__} has other fields than {', '.join(names)}")
     return kind(**values)
-
-
-def _read(root: h5py.h5g.GroupID, end: int, name: str, kind: str, shape: tuple[int, ...]) -> Any:
-    dataset = _open_dataset(root, end, name)
-    stored = dataset.get_type()
-    dtype = np.dtype(f"S{stored.get_size()}" if kind == JSON else kind)
-    require(dataset.shape == shape, f"{name} has the shape {dataset.shape} instead of {shape}")
-    require(stored.equal(h5py.h5t.py_create(dtype)), f"{name} is not of type {kind}")
-    array = np.empty(shape, dtype)
-    if array.size:
-        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    if kind == JSON:
-        return _from_json(name, array.item())
-    _check(name, array, kind, shape)
-    if kind == TEXT:
-        return array.tobytes().decode("utf-32-le")
-    return array if shape else array.item()
-
-
-def _from_json(name: str, text: bytes) -> Any:
-    require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
-    value = json.loads(text)
-    # This single comparison refuses repeated keys, NaN, 1e999 and whatever else one reader of JSON
-    # takes differently from another.
-    require(_to_json(value) == text, f"{name} is not the JSON that fastrnn writes")
-    return value
-
-
-def _open_dataset(root: h5py.h5g.GroupID, end: int, name: str) -> h5py.h5d.DatasetID:
-    """A dataset whose bytes all lie in the file, as they are; its size is therefore harmless."""
-    dataset = _open(root, name)
-    require(isinstance(dataset, h5py.h5d.DatasetID), f"{name} is no dataset")
-    storage = dataset.get_create_plist()
-    plain = dataset.shape is not None and storage.get_layout() == h5py.h5d.CONTIGUOUS
-    plain = plain and storage.get_external_count() == 0 and storage.get_nfilters() == 0
-    require(plain, f"{name} is not stored contiguously")
-    size = math.prod(dataset.shape) * dataset.get_type().get_size()
-    inside = dataset.get_storage_size() == size and (
-        size == 0 or dataset.get_offset() + size <= end  # an empty array has no offset
-    )
-    require(inside, f"{name} is not stored completely")
-    return dataset
-
-
-def _open(root: h5py.h5g.GroupID, name: str) -> Any:
-    """Follow a name over hard links only; others lead to other files, or round in circles."""
-    found = root
-    for part in name.encode().split(b"/") if name else ():
-        good = isinstance(found, h5py.h5g.GroupID) and found.links.exists(part)
-        require(good, f"{name} is missing")
-        require(found.links.get_info(part).type == h5py.h5l.TYPE_HARD, f"{name} is a link")
-        found = h5py.h5o.open(found, part)
-    require(h5py.h5a.get_num_attrs(found) == 0, f"/{name} has attributes")
-    return found

@@ -14,11 +14,12 @@ import os
 import stat
 import struct
 
+from fastrnn.checks import listed
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.files import AnyPath
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
-FORMATS = (1, 2)  # that this fastrnn reads; it writes the last
+FORMATS = (1, 2, 3)  # that this fastrnn reads; it writes the last
 USER_BLOCK = 512  # the smallest that HDF5 allows
 MAX_FILE = 2**33  # bytes; far above any model one trains on a CPU
 
@@ -80,7 +81,7 @@ def unseal(path: AnyPath) -> tuple[bytes, int]:
         require(len(header) == USER_BLOCK, f"it is damaged, only {actual} bytes are left; {AGAIN}")
         _, version, _, size, digest = HEADER.unpack_from(header)
         require(header == _header(version, size, digest), f"it is damaged in its header; {AGAIN}")
-        known = " and ".join(map(str, FORMATS))
+        known = listed([str(one) for one in FORMATS])
         newer = f"it has format {version}, this fastrnn reads formats {known}; upgrade fastrnn"
         require(version in FORMATS, newer)
         wrong = f"it is damaged, it has {actual} bytes instead of {size}; {AGAIN}"

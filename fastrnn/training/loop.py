@@ -7,9 +7,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastrnn import checks, memory
-from fastrnn.config import CHECKPOINT_EVERY, EPOCHS, SAMPLE_EVERY, SAMPLE_LENGTH, Config
+from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
 from fastrnn.network import REMEDIES, TEXT_BYTES
@@ -52,8 +53,8 @@ def train(
     config : Config, optional
         The model and its training; by default the reference experiment's.
     epochs, updates : int, optional
-        Stop after so many passes over the text, or updates, or at whichever comes first if both are
-        given. Without either, 9 epochs.
+        In place of those of `config`, both: stop after so many passes over the text, or updates, or
+        at whichever comes first if both are given.
     path : str or path-like, optional
         Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
         SIGTERM or SIGHUP stops the training; not by a training that ends before its first update.
@@ -90,8 +91,8 @@ def train(
     """
     corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
     config = Config() if config is None else checks.instance("config", config, Config)
-    epochs = None if epochs is None else checks.whole("epochs", epochs)
-    updates = None if updates is None else checks.whole("updates", updates)
+    if epochs is not None or updates is not None:
+        config = replace(config, epochs=epochs, updates=updates)
     path = None if path is None else checks.path("path", path)
     overwrite = checks.instance("overwrite", overwrite, bool)
     checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
@@ -120,7 +121,7 @@ def train(
         trainer = Trainer(corpus, config, threads)
     if destination is not None:
         destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
-    end = _last_update(trainer.streams.chunks, epochs, updates)
+    end = trainer.end
     with Signals() as signals:
         tell.started(trainer, end)
         started = saved = time.monotonic()
@@ -179,13 +180,6 @@ def _finish(trainer: Trainer, destination: Destination | None, tell: Observer) -
     finally:
         tell.ended(checkpoint, path)
     return checkpoint
-
-
-def _last_update(chunks: int, epochs: int | None, updates: int | None) -> int:
-    if epochs is None and updates is None:
-        epochs = EPOCHS
-    limits = [] if epochs is None else [epochs * chunks]
-    return min(limits + ([] if updates is None else [updates]))
 
 
 def _next_sample(update: int, sample_every: int) -> int:

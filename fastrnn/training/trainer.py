@@ -14,10 +14,12 @@ from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
 from fastrnn.network import Network, Writer
-from fastrnn.parameters import Parameters, initial_parameters
+from fastrnn.parameters import initial_parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.streams import Streams
+from fastrnn.training import schedule
+from fastrnn.training.schedule import total_updates
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
 
@@ -54,6 +56,8 @@ class Trainer:
         it is the loss of the first chunk.
     lowest_update, lowest_smooth_loss
         Where it was lowest.
+    end : int
+        After how many updates the training ends.
     """
 
     def __init__(self, corpus: Corpus, config: Config, threads: int = 1):
@@ -62,6 +66,7 @@ class Trainer:
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256, corpus.encoding)
         characters = len(corpus.vocabulary)
         self.streams = Streams(corpus.codes, config.batch, config.seq_length, characters)
+        self.end = total_updates(config, self.streams.chunks)
         self.network = Network(config, characters, threads)
         self.network.set_parameters(initial_parameters(config, characters))
         # Its own stream of random numbers, so that samples do not change the training.
@@ -69,10 +74,8 @@ class Trainer:
         self.update = self.epoch = self.chunk = 0
         self.smooth_loss = self._rehearse()
         if not np.isfinite(self.smooth_loss):
-            raise FastrnnError(
-                "the loss is not finite before the first update; "
-                f"try a smaller sigma than {config.sigma:g}"
-            )
+            remedy = "another start" if config.sigma is None else f"a sigma below {config.sigma:g}"
+            raise FastrnnError(f"the loss is not finite before the first update; try {remedy}")
         self.lowest_update, self.lowest_smooth_loss = 0, self.smooth_loss
         self.curve = Curve()
         self.samples: list[Sample] = []
@@ -88,10 +91,16 @@ class Trainer:
         network = self.network
         before = network.copy_state()
         codes = self.streams.read(0, 1)
-        record = network.train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
+        record = self._train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
         Writer(network).sample(codes[:1, 0], np.empty(0))
         return record.smooth_loss
+
+    def _train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
+        config, count = self.config, len(smooth_losses)
+        numbers = schedule.steps(config, self.update, count, self.end)
+        keys = schedule.dropout_keys(config.seed, self.update, count, config.layers)
+        return self.network.train(codes, numbers, keys, record, smooth_losses)
 
     def advance(self, count: int) -> None:
         """Make `count` updates within the current epoch.
@@ -105,7 +114,7 @@ class Trainer:
         codes = self.streams.read(self.chunk, count)
         record = Record(self.smooth_loss, self.lowest_smooth_loss, -1, self._best_is_current)
         smooth_losses = np.empty(count)
-        record = self.network.train(codes, record, smooth_losses)
+        record = self._train(codes, record, smooth_losses)
         # Weights that are no longer finite make the loss of the next update so.
         finite = np.append(np.isfinite(smooth_losses), self.network.is_finite())
         if not finite.all():
@@ -124,7 +133,7 @@ class Trainer:
         self.chunk += count
         if self.chunk == self.streams.chunks:
             self.epoch, self.chunk = self.epoch + 1, 0
-            self.network.hidden[...] = 0.0
+            self.network.state[...] = 0.0
 
     def sample(self, length: int, stop: Callable[[], bool] = lambda: False) -> Sample | None:
         """Let the current model write on from where it is in the text, and keep what it wrote.
@@ -144,7 +153,7 @@ class Trainer:
         """
         generator = deepcopy(self.generator)
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
-        writer = Writer(self.network, self.network.hidden[0])
+        writer = Writer(self.network, self.network.state[:, 0])
         drawn = [np.empty(0, np.int32)]
         for codes in writer.pieces(next_character, length, generator):
             drawn.append(codes)
@@ -163,22 +172,18 @@ class Trainer:
             config=self.config,
             vocabulary=self.corpus.vocabulary.characters,
             corpus=self.corpus_info,
-            best=Best(self.lowest_update, self.lowest_smooth_loss, _copies(best)),
+            best=Best(self.lowest_update, self.lowest_smooth_loss, best),
             last=Last(
                 update=self.update,
                 epoch=self.epoch,
                 chunk=self.chunk,
                 smooth_loss=self.smooth_loss,
-                parameters=_copies(network.parameters),
-                memory=_copies(network.memory),
-                hidden=network.hidden.copy(),
+                parameters=network.parameters,
+                optimizer=network.optimizer_state,
+                state=network.state.copy(),
                 generator=dict(self.generator.bit_generator.state),
             ),
             history=History(self.curve.update, self.curve.smooth_loss, list(self.samples)),
             seconds=self.seconds,
             version=__version__,
         )
-
-
-def _copies(parameters: Parameters) -> Parameters:
-    return {name: np.ascontiguousarray(array).copy() for name, array in parameters.items()}

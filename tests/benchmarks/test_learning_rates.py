@@ -89,6 +89,6 @@ def test_the_judge_reads_one_stream(monkeypatch, text):
     config = Config(hidden=9, batch=4, sigma=0.5)
     parameters = initial_parameters(config, len(corpus.vocabulary))
     codes = corpus.codes[:61, None].astype(np.int32)
-    expected = reference.forward(parameters, np.zeros((1, 9), np.float32), codes).loss / 60
+    expected = reference.forward(parameters, np.zeros((1, 1, 9), np.float32), codes).loss / 60
     found = learning_rates.loss_per_character(corpus, config, parameters)
     assert found == pytest.approx(expected, rel=1e-5)

@@ -5,6 +5,7 @@ import pytest
 from test_results import limit_of, result_of
 
 import peers
+from fastrnn.config import Config
 from fastrnn.measure.results import LIMIT, Case, Result, Row, by_case, load
 from peers import vanilla
 
@@ -15,13 +16,13 @@ MEMORY = {"imported": 10**8, "peak": 2 * 10**8}
 def fixed_rows() -> list[Row]:
     """fastrnn wins at the small case, 4× on two threads, and loses at the large one."""
     by_method = {
-        SMALL: {"numpy": 6, "torch-rnn": 5, "jax-scan": 9, "hand-jax": 5, "fastrnn": 2},
-        LARGE: {"numpy": 60, "torch-rnn": 50, "jax-scan": 10, "fastrnn": 40},
+        SMALL: {"numpy": 6, "torch-nn": 5, "jax-scan": 9, "hand-jax": 5, "fastrnn": 2},
+        LARGE: {"numpy": 60, "torch-nn": 50, "jax-scan": 10, "fastrnn": 40},
     }
     rows = []
     for case, times in by_method.items():
         for method, milliseconds in times.items():
-            for threads, speedup in ((1, 1.0), (2, 0.5 if method == "torch-rnn" else 1.6)):
+            for threads, speedup in ((1, 1.0), (2, 0.5 if method == "torch-nn" else 1.6)):
                 seconds = [1e-3 * milliseconds / speedup * slower for slower in (1, 1.5, 2)]
                 details = {"first": 0.5, "memory": MEMORY}
                 rows.append(Row(method, case, threads, "step", seconds, details))
@@ -65,7 +66,7 @@ def test_ratios() -> None:
     best = peers.fastest(small, *peers.PEERS)
     assert best is not None
     # PyTorch loses by its second thread.
-    assert (best.method, best.threads) == ("torch-rnn", 1)
+    assert (best.method, best.threads) == ("torch-nn", 1)
     assert peers.ratio(small, *peers.PEERS, threads=1) == pytest.approx(2.5)
     assert peers.ratio(small, *peers.PEERS, threads=2) == pytest.approx(4.0)
     assert peers.ratio(large, *peers.PEERS, threads=2) == pytest.approx(0.25)
@@ -83,6 +84,26 @@ def test_what_is_not_measured_has_no_ratio() -> None:
 
     rows = [replace(row, case=alone(row.case)) for row in fixed_rows()]
     assert peers.summary(rows, *peers.PEERS, threads=1) is None
+
+
+def test_the_cases() -> None:
+    assert [len(cases) for cases in peers.CASES.values()] == [14, 9, 9]
+    assert str(peers.CASES["lstm"][-1]) == "LSTM m=512 K=65 T=64 B=128 adam"
+    assert peers.parse_case("gru,7,5,3,2") == Case(
+        Config(cell="gru", hidden=7, seq_length=3, batch=2), 5
+    )
+    assert peers.parse_case("7,5,3,2,float64") == vanilla(7, 5, 3, 2, "float64")
+    for cell, forms in (("rnn", peers.VANILLA_FORMS), ("gru", peers.GATED_FORMS)):
+        tasks = peers.tasks_of(peers.CASES[cell][0], list(peers.PROGRAMS))
+        assert {task.method for task in tasks} == set(forms)
+
+
+def test_vanilla_and_gated_cells_are_summed_up_apart() -> None:
+    config = Config(cell="lstm", hidden=100, seq_length=50, batch=8)
+    gated = [replace(row, case=Case(config, 80)) for row in fixed_rows() if row.case == SMALL]
+    words = peers.describe_summary([*fixed_rows(), *gated])
+    assert "over the best of PyTorch and JAX, 2 batched shapes: 1.00×" in words
+    assert "over the best of PyTorch and JAX, 1 batched shapes of LSTM and GRU: 4.00×" in words
 
 
 MARKDOWN = (
@@ -116,6 +137,6 @@ MARKDOWN = (
 
 def test_the_text() -> None:
     text = peers.format_tables(fixed_rows())
-    assert "  torch-rnn            2       15,000      26.7       8.00×" in text
-    assert "\n  fastrnn on 2 threads is 4.00× as fast as torch-rnn on 1 thread\n" in text
+    assert "  torch-nn             2       15,000      26.7       8.00×" in text
+    assert "\n  fastrnn on 2 threads is 4.00× as fast as torch-nn  on 1 thread\n" in text
     assert all(len(line) <= 100 for line in text.splitlines())

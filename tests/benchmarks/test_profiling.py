@@ -33,7 +33,7 @@ MARKDOWN = """\
 | backward recurrence | 2.00 | 80 % |
 | gradients of matrices | 2.00 | 300 % |
 | gradients of vectors and U | 12.0 |  |
-| AdaGrad | 8.00 |  |
+| optimizer | 8.00 |  |
 | packing into panels | 1.00 |  |
 | **sum of these** | **41.0** | **43 %** |
 | **whole update** | **40.0** | **44 %** |

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from test_results import TINY
 
+from fastrnn import reference
+from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels import benchmark
 from fastrnn.measure import harness, methods, worker
@@ -21,7 +24,7 @@ from fastrnn.measure.methods import Baseline, Method, Problem
 from fastrnn.measure.results import LIMIT, Case, Result
 from fastrnn.measure.worker import Timed
 from fastrnn.threads import available_cores
-from peers import vanilla
+from peers import gated, vanilla
 
 ROOT = Path(__file__).parents[2]
 ONE = vanilla(7, 5, 3, 1)
@@ -142,24 +145,23 @@ def test_ctrl_c_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Forgetful(Baseline):
-    """Forgets the hidden state after each update."""
+    """Forgets the state after each update."""
 
     def train(self, updates: int) -> float:
         for _ in range(updates):
-            self.h = np.zeros_like(self.h)
+            self.state = np.zeros_like(self.state)
             loss = super().train(1)
         return loss
 
 
-def test_other_results_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("case", [vanilla(100, 80, 50, 8), gated("lstm", 128, 16)])
+def test_other_results_are_an_error(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    task = Task("forgetful", vanilla(100, 80, 50, 8), program=("test_harness", "Forgetful"))
+    task = Task("forgetful", case, program=("test_harness", "Forgetful"))
     with pytest.raises(FastrnnError) as error:
         measure([[task]], command="x", sample=1e-4, progress=False)
-    assert str(error.value).startswith(
-        "forgetful at m=100 K=80 T=50 B=8, float32, on 1 thread and the reference disagree: "
-        "U differs by "
-    )
+    message = f"forgetful at {case}, float32, on 1 thread and the reference disagree: U differs by "
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(("what", "updates"), [("V", 1), ("loss", 1), ("b", 3), ("loss", 3)])
@@ -174,39 +176,56 @@ def test_differences_are_found(what: str, updates: int) -> None:
     assert methods.difference("float32", nan, right)
 
 
-@pytest.mark.parametrize("case", [ONE, TINY, vanilla(7, 5, 3, 2, "float64")])
+MODELS = {
+    "rnn": {"batch": 2},
+    "one stream": {"dtype": "float64"},
+    "lstm": {"cell": "lstm", "batch": 2, "layers": 2, "dropout": 0.3},
+    "gru": {"cell": "gru", "batch": 3, "dtype": "float64"},
+    "sgd": {"cell": "gru", "optimizer": "sgd", "momentum": 0.9},
+    "rmsprop": {"optimizer": "rmsprop", "clip_norm": 1.0},
+}
+
+
+@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_and_baseline_are_equal(case: Case, threads: int) -> None:
+def test_kernels_and_baseline_are_equal(settings: dict[str, Any], threads: int) -> None:
+    case = Case(Config(hidden=7, seq_length=3, **settings), 5)
     problem = Problem(case, threads)
     problem.chunks = 2  # so that the text begins again
     found, expected = (methods.results(method(problem)) for method in (Kernels, Baseline))
     assert methods.difference(case.config.dtype, found, expected) is None
 
 
-def test_the_phases_are_those_of_an_update() -> None:
-    problem = Problem(vanilla(7, 5, 3, 1, "float64"))
-    kernels, baseline = Kernels(problem), Baseline(problem)
-    for method in (kernels, baseline):
-        method.reset(1.0)
-        for phase in ("forward", "backward", "update"):
-            method.work(phase)(1)
+PARTED = [
+    Config(hidden=7, seq_length=3, batch=5),
+    Config(cell="lstm", hidden=7, seq_length=3, batch=5, layers=2),
+]
+
+
+@pytest.mark.parametrize("config", PARTED, ids=["rnn", "lstm"])
+def test_the_phases_are_those_of_an_update(config: Config) -> None:
+    problem = Problem(Case(replace(config, batch=1, dtype="float64"), 5))
     whole = Baseline(problem)
     whole.reset(1.0)
     whole.train(1)
-    for name, expected in whole.parameters().items():
-        for method in (kernels, baseline):
-            np.testing.assert_allclose(method.parameters()[name], expected, rtol=1e-9, atol=1e-12)
+    for method in (Kernels(problem), Baseline(problem)):
+        method.reset(1.0)
+        for phase in ("forward", "backward", "update"):
+            method.work(phase)(1)
+        for name, expected in whole.parameters().items():
+            np.testing.assert_allclose(method.parameters()[name], expected, 1e-9, 1e-12)
 
 
-def test_the_parts_are_those_of_an_update() -> None:
-    kernels = Kernels(Problem(vanilla(7, 5, 3, 5)))
+@pytest.mark.parametrize("config", PARTED, ids=["rnn", "lstm"])
+def test_the_parts_are_those_of_an_update(config: Config) -> None:
+    kernels = Kernels(Problem(Case(config, 5)))
     n = kernels.network
 
     def trained(work: Callable[[], Any]) -> list[np.ndarray]:
         kernels.reset(1.0)
         work()
-        views = n.gradient, n.parameters, n.memory
-        return [x.copy() for view in views for x in view.values()] + [x.copy() for x in n._packed]
+        views = n.gradient, n.parameters, *n.optimizer_state.values()
+        return [x.copy() for view in views for x in view.values()] + [n._flat.packed.copy()]
 
     def parts(*names: str) -> None:
         for name in names:
@@ -215,26 +234,26 @@ def test_the_parts_are_those_of_an_update() -> None:
     first = "forward recurrence", "logits and softmax", "hidden gradient and backward recurrence"
     expected = trained(lambda: kernels.train(1))
     for gradients, last in (
-        (("all gradients",), "AdaGrad and packing"),
-        (("all gradients", "vector gradients"), "AdaGrad and packing"),
-        (("all gradients",), "AdaGrad"),
+        (("all gradients",), "optimizer and packing"),
+        (("all gradients", "vector gradients"), "optimizer and packing"),
+        (("all gradients",), "optimizer"),
     ):
         found = trained(lambda names=(*first, *gradients, last): parts(*names))
-        packed = last != "AdaGrad"
-        for x, y in zip(expected if packed else expected[: -len(n._packed)], found, strict=packed):
+        packed = last != "optimizer"
+        for x, y in zip(expected if packed else expected[:-1], found, strict=packed):
             np.testing.assert_array_equal(x, y)
 
 
-def test_what_a_phase_reads_is_there() -> None:
-    """Backward is timed on the first chunk's forward pass, after whatever was timed before."""
+def test_what_backward_reads_is_there() -> None:
+    """It is timed after a forward pass of the first chunk, whatever was timed before."""
     problem = Problem(vanilla(7, 5, 3, 1, "float64"))
     kernels, baseline = Kernels(problem), Baseline(problem)
-    kernels.prepare("backward")
-    kernels.work("backward")(2)
-    baseline.prepare("backward")
+    for method in (kernels, baseline):
+        method.prepare("backward")
+    kernels.work("backward")(1)
     codes = problem.chunk(0)
-    passed = methods.reference.forward(baseline.weights, baseline.h, codes)
-    gradient = methods.reference.backward(baseline.weights, passed, codes)
+    passed = reference.forward(baseline.weights, baseline.state, codes)
+    gradient = reference.backward(baseline.weights, passed, codes)
     for name, expected in gradient.items():
         np.testing.assert_allclose(kernels.network.gradient[name], expected, 1e-9, 1e-12)
 

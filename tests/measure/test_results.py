@@ -87,7 +87,8 @@ def test_a_file_of_another_schema(tmp_path: Path, version: int | None) -> None:
 
 def test_a_setting_that_a_file_lacks_has_its_default() -> None:
     values = TINY.to_json()
-    del values["dtype"]
+    for name in ("cell", "dtype", "optimizer"):
+        del values[name]
     assert Case.from_json(values) == TINY
 
 
@@ -129,11 +130,31 @@ def test_operations_by_hand() -> None:
     assert TINY.operations() == 1008 + 1820
 
 
-def test_the_parts_have_all_operations() -> None:
-    parts = sum(operations(TINY.config, TINY.characters, part) for part in FORWARD + BACKWARD)
-    phases = sum(TINY.operations(phase) for phase in PHASES if phase != "step")
-    assert parts == phases == TINY.operations()
-    assert TINY.operations("softmax and loss") == 0
+def test_operations_of_gates_and_layers_by_hand() -> None:
+    case = Case(Config(cell="gru", layers=2, hidden=7, seq_length=3, batch=2), 5)
+    # Three gates; the second layer multiplies what the first gives, too.
+    assert case.operations("forward") == 2 * 2 * 3 * (2 * 3 * 49 + 3 * 49 + 35)
+    backward = 2 * 2 * 3 * 49 + 3 * (3 * 49 + 35) + 3 * (3 * 3 * 49 + 35)
+    assert case.operations("backward") == 2 * 2 * backward
+    # In the limit of long sequences an update is three times its forward pass.
+    long = Case(Config(cell="lstm", hidden=64, seq_length=10**6), 65)
+    assert long.operations() / long.operations("forward") == pytest.approx(3)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_parts_have_all_operations(cell: str) -> None:
+    case = Case(Config(cell=cell, layers=3, hidden=7, seq_length=3, batch=2), 5)
+    parts = sum(operations(case.config, case.characters, part) for part in FORWARD + BACKWARD)
+    phases = sum(case.operations(phase) for phase in PHASES if phase != "step")
+    assert parts == phases == case.operations()
+    assert case.operations("softmax and loss") == 0
+
+
+def test_cases_in_words() -> None:
+    assert str(TINY) == "m=7 K=5 T=3 B=2"
+    case = Case(Config(cell="lstm", layers=2, seq_length=64, dropout=0.25), 65)
+    assert str(case) == "LSTM L=2 m=100 K=65 T=64 B=1 dropout=0.25 adam"
+    assert Case.from_json(case.to_json()) == case
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import stat
 import struct
@@ -22,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn.storage.sealed as sealed_module
+from fastrnn.config import CELLS, OPTIMIZERS, Config, state_names
 from fastrnn.errors import FastrnnError
-from fastrnn.parameters import Config, initial_parameters
+from fastrnn.parameters import initial_parameters, state_shape
 from fastrnn.storage.checkpoint import (
     Best,
     Checkpoint,
@@ -31,6 +33,7 @@ from fastrnn.storage.checkpoint import (
     History,
     Last,
     Sample,
+    describe,
     is_checkpoint,
     load,
     save,
@@ -47,6 +50,8 @@ def example(vocabulary=VOCABULARY, **options):
     def parameters(seed):
         return initial_parameters(replace(config, seed=seed), len(vocabulary))
 
+    squares = {name: value**2 for name, value in parameters(3).items()}
+    buffers = {"squares": squares, "momentum": parameters(4)}
     sampling = np.random.default_rng(3)
     sampling.integers(10, dtype=np.uint32)  # leaves half of a 64-bit draw in the state
     return Checkpoint(
@@ -60,8 +65,8 @@ def example(vocabulary=VOCABULARY, **options):
             chunk=11,
             smooth_loss=0.1 + 0.2,
             parameters=parameters(2),
-            memory={name: value**2 for name, value in parameters(3).items()},
-            hidden=rng.uniform(-1, 1, (config.batch, config.hidden)).astype(config.dtype),
+            optimizer={name: buffers[name] for name in state_names(config)},
+            state=rng.uniform(-1, 1, state_shape(config, config.batch)).astype(config.dtype),
             generator=sampling.bit_generator.state,
         ),
         history=History(
@@ -118,6 +123,25 @@ def test_round_trip(tmp_path, dtype, clip):
     assert bits(load(tmp_path / "a.h5")) == bits(checkpoint)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"cell": cell, "layers": layers} for cell in CELLS for layers in (1, 3)),
+        *({"optimizer": optimizer, "clip_norm": 2.5} for optimizer in OPTIMIZERS),
+        {"optimizer": "rmsprop", "momentum": 0.5, "init": "orthogonal"},
+        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "updates": 30},
+        {"cell": "lstm", "schedule": "cosine", "final_rate": 0.1, "warmup": 7, "dropout": 0.4},
+    ],
+    ids=str,
+)
+def test_every_model_and_optimizer(tmp_path, options):
+    checkpoint = example(**options)
+    save(tmp_path / "a.h5", checkpoint)
+    loaded = load(tmp_path / "a.h5")
+    assert bits(loaded) == bits(checkpoint)
+    assert loaded.last.optimizer.keys() == set(state_names(checkpoint.config))
+
+
 def test_generator_continues_where_it_was(path):
     original, resumed = np.random.default_rng(), np.random.default_rng()
     original.bit_generator.state = example().last.generator
@@ -147,7 +171,7 @@ def test_array_in_another_memory_order(tmp_path):
 def test_loaded_arrays_are_writable_and_separate(path):
     checkpoint = load(path)
     checkpoint.last.parameters["U"][:] = 1
-    checkpoint.last.memory["U"][:] = 2
+    checkpoint.last.optimizer["squares"]["U"][:] = 2
     assert bits(checkpoint.best) == bits(example().best)
     assert (checkpoint.last.parameters["U"] == 1).all()
 
@@ -173,9 +197,9 @@ def test_round_trip_of_anything(folder, data):
     for arrays in (checkpoint.best.parameters, checkpoint.last.parameters):
         for array in arrays.values():
             array.flat = weights
-    for array in checkpoint.last.memory.values():
+    for array in checkpoint.last.optimizer["squares"].values():
         array.flat = np.abs(weights)
-    checkpoint.last.hidden.flat = weights
+    checkpoint.last.state.flat = weights
     checkpoint.corpus.name = data.draw(st.text())
     checkpoint.last.smooth_loss = data.draw(finite)
     checkpoint.last.generator["state"] = {
@@ -227,17 +251,34 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("last/chunk", ()),
         ("last/epoch", ()),
         ("last/generator", ()),
-        ("last/hidden", (3, 5)),
-        ("last/memory", None),
-        *((f"last/memory/{name}", shape) for name, shape in parameters),
+        ("last/optimizer", None),
+        ("last/optimizer/squares", None),
+        *((f"last/optimizer/squares/{name}", shape) for name, shape in parameters),
         ("last/parameters", None),
         *((f"last/parameters/{name}", shape) for name, shape in parameters),
         ("last/smooth_loss", ()),
+        ("last/state", (1, 3, 5)),
         ("last/update", ()),
         ("seconds", ()),
         ("version", ()),
         ("vocabulary", (7,)),
     ]
+
+
+def test_description():
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in describe(example()).splitlines())
+    assert lines["model"] == "vanilla RNN, 5 hidden units, 107 parameters, float32"
+    assert lines["training"] == (
+        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, epsilon 1e-08, "
+        "weight decay 0.0, clip 5.0, clip norm inf, schedule constant, warmup 0, init normal, "
+        "sigma 0.01, seed 0, epochs 9"
+    )
+    deep = example(cell="gru", layers=2, optimizer="adamw", updates=30)
+    assert repr(deep) == (
+        "<fastrnn.Checkpoint: GRU, 2 × 5 hidden units, 412 parameters, float32; after 30 updates, "
+        "lowest smooth loss 41.2500 at update 20>"
+    )
+    assert "optimizer adamw, learning rate 0.002, beta1 0.9, beta2 0.999, " in describe(deep)
 
 
 def test_is_checkpoint(path, tmp_path):
@@ -313,7 +354,37 @@ def test_format_1():
     checkpoint = load(Path(__file__).parent / "data" / "format-1.h5")
     best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
     assert checkpoint.config == Config(
-        hidden=3, seq_length=5, batch=2, learning_rate=0.65, seed=9, dtype="float64"
+        hidden=3, seq_length=5, batch=2, learning_rate=0.65, seed=9, dtype="float64", updates=14
+    )
+    assert bits(vars(checkpoint.config)) == bits(
+        {
+            "cell": "rnn",
+            "hidden": 3,
+            "layers": 1,
+            "dtype": "float64",
+            "seq_length": 5,
+            "batch": 2,
+            "dropout": 0.0,
+            "optimizer": "adagrad",
+            "learning_rate": 0.65,
+            "momentum": None,
+            "nesterov": None,
+            "rho": None,
+            "beta1": None,
+            "beta2": None,
+            "epsilon": 1e-8,
+            "weight_decay": 0.0,
+            "clip": 5.0,
+            "clip_norm": float("inf"),
+            "schedule": "constant",
+            "warmup": 0,
+            "final_rate": None,
+            "init": "normal",
+            "sigma": 0.01,
+            "seed": 9,
+            "epochs": None,
+            "updates": 14,
+        }
     )
     assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
     assert checkpoint.corpus == CorpusInfo(
@@ -324,9 +395,11 @@ def test_format_1():
     )
     assert (best.update, best.smooth_loss) == (13, 16.092312739060777)
     assert (last.update, last.epoch, last.chunk, last.smooth_loss) == (14, 3, 2, 16.09232828624219)
-    assert last.hidden.tolist() == [
-        [0.6012074302605139, -0.9913238176244092, -0.7461870499194432],
-        [0.9909818294422726, 0.8914140126757233, -0.9633691966235237],
+    assert last.state.tolist() == [
+        [
+            [0.6012074302605139, -0.9913238176244092, -0.7461870499194432],
+            [0.9909818294422726, 0.8914140126757233, -0.9633691966235237],
+        ]
     ]
     assert best.parameters["W"].tolist() == [
         [-0.668792568707185, -0.046171599842096185, 0.2176213881174825],
@@ -335,7 +408,7 @@ def test_format_1():
     ]
     digests = [
         hashlib.sha256(b"".join(group[name].astype("<f8").tobytes() for name in "UVWbc"))
-        for group in (best.parameters, last.parameters, last.memory)
+        for group in (best.parameters, last.parameters, last.optimizer["squares"])
     ]
     assert [digest.hexdigest() for digest in digests] == [
         "03bd995d7814732d6afd4ec653f5a40d089cb1d1d006c094bb16289c2adcdefa",
@@ -367,13 +440,87 @@ def test_format_1():
     assert (checkpoint.seconds, checkpoint.version) == (0.0015631760006726836, "0.1.0")
 
 
-def test_formats_do_not_mix(path, tmp_path):
-    older = tmp_path / "format-1.h5"
-    older.write_bytes((Path(__file__).parent / "data" / "format-1.h5").read_bytes())
-    older.write_bytes(sealed(older.read_bytes(), version=2))
-    assert "CorpusInfo has other fields than name, length, sha256, encoding" in refusal(load, older)
-    path.write_bytes(sealed(path.read_bytes(), version=1))
-    assert "corpus has fields of format 2" in refusal(load, path)
+def test_format_2():
+    """A file that the fastrnn of format 2 wrote."""
+    checkpoint = load(Path(__file__).parent / "data" / "format-2.h5")
+    best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    assert checkpoint.config == Config(
+        hidden=4,
+        seq_length=3,
+        batch=2,
+        learning_rate=1.5,
+        sigma=0.2,
+        clip=float("inf"),
+        seed=5,
+        updates=20,
+    )
+    assert checkpoint.vocabulary == "\n .FNabcefghilnrstzßü"
+    assert checkpoint.corpus == CorpusInfo(
+        name="füchse.txt",
+        length=54,
+        sha256="ef71396fad23bcbe6dc878fde7a79ff6ce5b51329d18c018cf938f0f833d0ba7",
+        encoding="iso8859-1",
+    )
+    assert (best.update, best.smooth_loss) == (0, 9.002475261688232)
+    assert (last.update, last.epoch, last.chunk, last.smooth_loss) == (20, 2, 4, 9.109721017487956)
+    assert last.state.tolist() == [
+        [
+            [-0.9999988079071045, -0.9999999403953552, -0.9677492380142212, 0.3016710579395294],
+            [-0.9999999403953552, 0.2908218502998352, -0.9992722868919373, 0.9999996423721313],
+        ]
+    ]
+    digests = [
+        hashlib.sha256(b"".join(group[name].astype("<f4").tobytes() for name in "UVWbc"))
+        for group in (best.parameters, last.parameters, last.optimizer["squares"])
+    ]
+    assert [digest.hexdigest() for digest in digests] == [
+        "668890802af6e349adbd6784e2e51b71319e4570afbafc1c63c7994ad9274b66",
+        "0bd8dd58456bd81b0e31b6c466ab1f05fc382e59682eda830f04883cf40b862d",
+        "5cfff65a80aa0168c5b4e1db730fe9d4d2ac3420f590e419e7636fa0300d83f3",
+    ]
+    assert last.generator["state"]["state"] == 230054307336091171387556812434314939807
+    assert history.update.tolist() == list(range(1, 21))
+    assert history.smooth_loss[[0, 10, 19]].tolist() == [
+        9.002475261688232,
+        9.08887182096174,
+        9.109721017487956,
+    ]
+    assert [sample.text for sample in history.samples] == ["sfnthg", "  rüsß", " N n n"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_formats_saved_again(tmp_path, version):
+    checkpoint = load(Path(__file__).parent / "data" / f"format-{version}.h5")
+    save(tmp_path / "a.h5", checkpoint)
+    assert bits(load(tmp_path / "a.h5")) == bits(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("version", "taken_for", "problem"),
+    [
+        (1, 2, "CorpusInfo has other fields than name, length, sha256, encoding"),
+        (1, 3, "the configuration has other fields than"),
+        (2, 1, "corpus has fields of format 2"),
+        (2, 3, "the configuration has other fields than"),
+    ],
+)
+def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
+    data = (Path(__file__).parent / "data" / f"format-{version}.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(sealed(data, taken_for))
+    assert problem in refusal(load, tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_newer_file_under_an_older_seal(path, version):
+    path.write_bytes(sealed(path.read_bytes(), version))
+    assert "config has fields of format 3" in refusal(load, path)
+
+
+def test_older_files_have_nothing_of_newer_ones(tmp_path):
+    older = tmp_path / "format-2.h5"
+    older.write_bytes((Path(__file__).parent / "data" / "format-2.h5").read_bytes())
+    hostile(older, put("last/state", np.zeros((1, 2, 4), np.float32)), version=2)
+    assert "/last has unknown members" in refusal(load, older)
 
 
 def test_corpus_of_bytes(path):
@@ -418,8 +565,8 @@ def test_messages_of_load(path, tmp_path):
     damaged = bytearray(data)
     damaged[-1] ^= 1
     assert message(damaged) == ("it is damaged, its contents do not match their checksum" + again)
-    assert message(sealed(data, version=3)) == (
-        "it has format 3, this fastrnn reads formats 1 and 2; upgrade fastrnn"
+    assert message(sealed(data, version=4)) == (
+        "it has format 4, this fastrnn reads formats 1, 2 and 3; upgrade fastrnn"
     )
     assert message(sealed(data[:512] + b"no HDF5")).startswith("its contents are invalid, ")
 
@@ -492,11 +639,22 @@ def set_(part, field, value):
         (set_("last", "epoch", -1), "last/epoch is negative"),
         (set_("last", "chunk", 84), "last/chunk is outside the corpus"),
         (set_("last", "update", 29), "history is not between 0 and last/update"),
-        (set_("last", "hidden", np.zeros((3, 5))), "last/hidden is float64 instead of float32"),
+        (set_("last", "state", np.zeros((1, 3, 5))), "last/state is float64 instead of float32"),
         (set_("last", "generator", {}), "last/generator is no state of a PCG64 generator"),
         (set_("last", "more", 1), "unexpected ['last/more']"),
-        (lambda ck: ck.last.memory["V"].fill(-1), "last/memory/V is negative"),
-        (lambda ck: ck.last.memory.pop("V"), "unexpected ['last/memory/V']"),
+        (set_("last", "state", np.zeros((3, 5), "f4")), "last/state has the shape (3, 5) instead"),
+        (
+            lambda ck: ck.last.optimizer["squares"]["V"].fill(-1),
+            "last/optimizer/squares/V is negative",
+        ),
+        (
+            lambda ck: ck.last.optimizer["squares"].pop("V"),
+            "unexpected ['last/optimizer/squares/V']",
+        ),
+        (
+            lambda ck: ck.last.optimizer.update(momentum={"c": ck.last.parameters["c"]}),
+            "unexpected ['last/optimizer/momentum/c']",
+        ),
         (set_("history", "update", np.array([0, 5, 5, 7])), "history/update is not strictly incr"),
         (set_("history", "update", np.array([-1, 5, 6, 7])), "history is not between 0 and last/"),
         (
@@ -551,7 +709,7 @@ def test_generator_that_numpy_would_take(path, change):
 # Damage
 
 
-def sealed(data, version=2):
+def sealed(data, version=3):
     """The file with a valid seal, from the description of the format and not from its code."""
     digest = hashlib.sha256(data[512:]).digest()
     head = b"\x93FASTRNN" + struct.pack("<IIQ", version, 512, len(data)) + digest
@@ -600,12 +758,12 @@ def test_damage_under_a_valid_seal_is_no_crash(path):
 # Well-formed files that mean harm, with a valid seal
 
 
-def hostile(path, *changes):
+def hostile(path, *changes, version=3):
     buffer = io.BytesIO(path.read_bytes())
     with h5py.File(buffer, "r+") as file:
         for change in changes:
             change(file)
-    path.write_bytes(sealed(buffer.getvalue()))
+    path.write_bytes(sealed(buffer.getvalue(), version))
 
 
 def put(name, value, **options):
@@ -652,9 +810,7 @@ def attribute(name):
 
 
 def config_json(**changes):
-    values = json.loads('{"hidden": 5, "seq_length": 4, "batch": 3, "learning_rate": 0.1}')
-    values |= {"sigma": 0.01, "clip": 5.0, "seed": 0, "dtype": "float32"}
-    return put("config", np.bytes_(json.dumps(values | changes)))
+    return put("config", np.bytes_(json.dumps(example().config.to_json() | changes)))
 
 
 def config_text(old, new):
@@ -671,10 +827,7 @@ def config_text(old, new):
 U = "best/parameters/U"
 u = example().best.parameters["U"]
 NOT_OURS = "config is not the JSON that fastrnn writes"
-FIELDS = (
-    "the configuration has other fields than "
-    "batch, clip, dtype, hidden, learning_rate, seed, seq_length, sigma"
-)
+FIELDS = "the configuration has other fields than batch, beta1, beta2, cell, clip, clip_norm, "
 HOSTILE = {
     "external link": (put(U, h5py.ExternalLink("o.h5", "U")), f"{U} is a link"),
     "soft link": (put(U, h5py.SoftLink("/last/parameters/U")), f"{U} is a link"),
@@ -730,12 +883,19 @@ HOSTILE = {
     "many digits": (config_text('"seed": 0', '"seed": ' + "9" * 5000), "Exceeds the limit"),
     "long": (put("config", np.bytes_(b"[" * 65537)), "config is longer than 65536 bytes"),
     "array": (put("config", np.bytes_(b"[]")), FIELDS),
-    "unknown key": (config_json(cell="lstm"), FIELDS),
+    "unknown key": (config_json(more=1), FIELDS),
     "missing key": (config_text(', "seed": 0', ""), FIELDS),
     "100.0": (config_json(hidden=5.0), "hidden is 5.0, but must be a whole number from 1 to"),
     "true": (config_json(batch=True), "batch is True, but must be a whole number from 1 to"),
     "no units": (config_json(hidden=0), "hidden is 0, but must be a whole number from 1 to"),
-    "no rate": (config_json(learning_rate=None), "learning-rate is None, but must be"),
+    "no rate": (config_json(learning_rate=None), "learning-rate has no value"),
+    "unused": (config_json(beta1=0.5), "beta1 is 0.5, but optimizer adagrad does not use it"),
+    "other cell": (config_json(cell="lstm"), f"{U} has the shape (5, 7) instead of (20, 7)"),
+    "other optimizer": (
+        config_json(optimizer="sgd", momentum=0.0, nesterov=False, epsilon=None),
+        "/last has unknown members",
+    ),
+    "a tower": (config_json(layers=2**31 - 1), "layers is 2147483647, but must be a whole number"),
     "other size": (config_json(hidden=6), f"{U} has the shape (5, 7) instead of (6, 7)"),
     "huge size": (config_json(hidden=2**31 - 1), f"{U} has the shape (5, 7) instead of (2147"),
     "other type": (config_json(dtype="float64"), f"{U} is not of type float64"),
@@ -770,8 +930,8 @@ HOSTILE = {
     "best after last": (put("best/update", 31), "best/update is not between 0 and last/update"),
     "negative update": (put("best/update", -1), "best/update is not between 0 and last/update"),
     "negative sum": (
-        put("last/memory/b", np.full(5, -1, "f4")),
-        "last/memory/b is negative",
+        put("last/optimizer/squares/b", np.full(5, -1, "f4")),
+        "last/optimizer/squares/b is negative",
     ),
     "negative length": (put("history/samples/length", np.array([5, -2, 1])), "samples have gaps"),
     "length": (put("history/samples/length", np.array([2, 0, 1])), "samples have gaps"),

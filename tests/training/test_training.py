@@ -75,18 +75,19 @@ def plain_training(config: Config, updates: int):
     streams = CORPUS.codes[: B * length].reshape(B, length).T
     chunks = (length - 1) // T
     parameters = initial_parameters(config, len(CORPUS.vocabulary))
-    memory = {name: np.zeros_like(array) for name, array in parameters.items()}
-    smooth = reference.forward(parameters, np.zeros((B, config.hidden)), streams[: T + 1]).loss
+    optimizer_state = reference.optimizer_state(config, parameters)
+    zeros = np.zeros((1, B, config.hidden))
+    smooth = reference.forward(parameters, zeros, streams[: T + 1]).loss
     losses, lowest, best = [smooth], 0, {k: v.copy() for k, v in parameters.items()}
     for i in range(updates):
         chunk = i % chunks
         if chunk == 0:
-            h = np.zeros((B, config.hidden))
+            state = zeros
         codes = streams[chunk * T : (chunk + 1) * T + 1]
-        forward = reference.forward(parameters, h, codes)
+        forward = reference.forward(parameters, state, codes)
         gradient = reference.backward(parameters, forward, codes)
-        reference.update(parameters, gradient, memory, config.learning_rate, config.clip)
-        h = forward.h[-1]
+        reference.update(config, parameters, gradient, optimizer_state, i)
+        state = forward.state
         losses.append(0.999 * losses[-1] + 0.001 * forward.loss)
         if losses[-1] < losses[lowest]:
             lowest, best = i + 1, {k: v.copy() for k, v in parameters.items()}
@@ -184,8 +185,8 @@ def test_end(limits: dict, updates: int) -> None:
         ({"corpus": Corpus}, "corpus is the class Corpus, but must be a Corpus"),
         ({"config": {}}, "config is of type dict, but must be a Config"),
         ({"config": 0}, "config is 0, but must be a Config"),
-        ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 on"),
-        ({"updates": 2.5}, "updates is 2.5, but must be a whole number from 0 on"),
+        ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 to 2147483647"),
+        ({"updates": 2.5}, "updates is 2.5, but must be a whole number from 0 to 922337"),
         ({"sample_every": -1}, "sample_every is -1, but must be a whole number from 0 on"),
         ({"sample_length": True}, "sample_length is True, but must be a whole number from 0 on"),
         ({"threads": 0}, "threads is 0, but must be a whole number from 1 to 1024"),
@@ -219,7 +220,7 @@ def test_numpy_numbers(tmp_path: Path) -> None:
         threads=np.int64(1),
         path=os.fsencode(tmp_path / "a.h5"),
     )
-    plain = train(CORPUS, SMALL, updates=20, sample_every=10, sample_length=7)
+    plain = train(CORPUS, SMALL, epochs=1, updates=20, sample_every=10, sample_length=7)
     assert bits(result, tmp_path) == bits(plain, tmp_path)
     assert (tmp_path / "a.h5").exists()
 

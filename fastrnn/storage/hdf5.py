@@ -1,0 +1,161 @@
+"""Named values in an HDF5 file, which is built and read in memory.
+
+Both sides are told the kind and the shape of every dataset by its name. Whatever is not exactly
+like that is refused: no links to elsewhere, no compression, no other type, nothing besides.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fastrnn.storage.sealed import USER_BLOCK, require
+
+# Kinds of datasets; any other is the dtype of an array. JSON is fixed-length text, a text is an
+# array of Unicode code points.
+JSON, TEXT, WHOLE, REAL = "json", "uint32", "int64", "float64"
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+"""The kind and shape of every dataset by its path."""
+
+MAX_JSON = 2**16  # bytes
+
+
+def encode(values: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+    """The datasets of these values.
+
+    Raises
+    ------
+    FastrnnError
+        If a value is not what the layout says.
+    """
+    return {name: _encode(name, values[name], *row) for name, row in layout.items()}
+
+
+def write(datasets: Mapping[str, np.ndarray]) -> io.BytesIO:
+    """An HDF5 file of them, with an empty user block."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=USER_BLOCK) as file:
+        for name, array in datasets.items():
+            file.create_dataset(name, data=array)
+    return buffer
+
+
+def _check(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:
+    require(array.dtype == kind, f"{name} is {array.dtype} instead of {kind}")
+    require(array.shape == shape, f"{name} has the shape {array.shape} instead of {shape}")
+    if array.dtype.kind == "f":
+        require(np.isfinite(array).all(), f"{name} contains NaN or infinity")
+
+
+def _encode(name: str, value: Any, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    if kind == JSON:
+        text = _to_json(value)
+        require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
+        return np.asarray(np.bytes_(text))
+    if kind == TEXT:  # encoding refuses lone surrogates, which are no characters
+        array = np.frombuffer(value.encode("utf-32-le"), kind)
+    else:
+        array = np.asarray(value)
+        if array.size == 0:  # an empty list has no type yet
+            array = array.astype(kind)
+    _check(name, array, kind, shape)
+    return array
+
+
+def _to_json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False).encode("ascii")
+
+
+def _from_json(name: str, text: bytes) -> Any:
+    require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
+    value = json.loads(text)
+    # This single comparison refuses repeated keys, NaN, 1e999 and whatever else one reader of JSON
+    # takes differently from another.
+    require(_to_json(value) == text, f"{name} is not the JSON that fastrnn writes")
+    return value
+
+
+@contextmanager
+def reading(data: bytes) -> Iterator[Reader]:
+    """A reader of an HDF5 file.
+
+    Raises
+    ------
+    Exception
+        Whatever h5py and json think of the contents of a strange file, and FastrnnError if a
+        dataset is not what is asked for.
+    """
+    with h5py.File(io.BytesIO(data), "r") as file:
+        yield Reader(file.id, len(data))
+
+
+class Reader:
+    """Reads the values in an HDF5 file of `end` bytes."""
+
+    def __init__(self, root: h5py.h5g.GroupID, end: int) -> None:
+        self._root = root
+        self._end = end
+
+    def length(self, name: str) -> int:
+        """How many numbers or characters a dataset has."""
+        return math.prod(self._dataset(name).shape)
+
+    def read(self, name: str, kind: str, shape: tuple[int, ...] = ()) -> Any:
+        """An array, a number, a text or what JSON stands for."""
+        dataset = self._dataset(name)
+        stored = dataset.get_type()
+        dtype = np.dtype(f"S{stored.get_size()}" if kind == JSON else kind)
+        require(dataset.shape == shape, f"{name} has the shape {dataset.shape} instead of {shape}")
+        require(stored.equal(h5py.h5t.py_create(dtype)), f"{name} is not of type {kind}")
+        array = np.empty(shape, dtype)
+        if array.size:
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        if kind == JSON:
+            return _from_json(name, array.item())
+        _check(name, array, kind, shape)
+        if kind == TEXT:
+            return array.tobytes().decode("utf-32-le")
+        return array if shape else array.item()
+
+    def require_only(self, names: Iterable[str]) -> None:
+        """Refuse a file in which there is more than these datasets."""
+        members: dict[str, set[str]] = {}
+        for name in names:
+            parts = name.split("/")
+            for depth, part in enumerate(parts):
+                members.setdefault("/".join(parts[:depth]), set()).add(part)
+        for name, known in members.items():
+            require(len(self._open(name)) == len(known), f"/{name} has unknown members")
+
+    def _dataset(self, name: str) -> h5py.h5d.DatasetID:
+        """A dataset whose bytes all lie in the file, as they are; its size is thus harmless."""
+        dataset = self._open(name)
+        require(isinstance(dataset, h5py.h5d.DatasetID), f"{name} is no dataset")
+        storage = dataset.get_create_plist()
+        plain = dataset.shape is not None and storage.get_layout() == h5py.h5d.CONTIGUOUS
+        plain = plain and storage.get_external_count() == 0 and storage.get_nfilters() == 0
+        require(plain, f"{name} is not stored contiguously")
+        size = math.prod(dataset.shape) * dataset.get_type().get_size()
+        inside = dataset.get_storage_size() == size and (
+            size == 0 or dataset.get_offset() + size <= self._end  # an empty array has no offset
+        )
+        require(inside, f"{name} is not stored completely")
+        return dataset
+
+    def _open(self, name: str) -> Any:
+        """Follow a name over hard links only; others lead to other files, or round in circles."""
+        found = self._root
+        for part in name.encode().split(b"/") if name else ():
+            good = isinstance(found, h5py.h5g.GroupID) and found.links.exists(part)
+            require(good, f"{name} is missing")
+            require(found.links.get_info(part).type == h5py.h5l.TYPE_HARD, f"{name} is a link")
+            found = h5py.h5o.open(found, part)
+        require(h5py.h5a.get_num_attrs(found) == 0, f"/{name} has attributes")
+        return found
