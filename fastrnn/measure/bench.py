@@ -170,9 +170,9 @@ def _ratio_figure(result: Result) -> Figure:
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     width = 0.8 / len(dtypes)
     for (title, panel), axes in zip(panels.items(), all_axes, strict=True):
-        for dtype, bars in panel.items():
+        for i, (dtype, bars) in enumerate(panel.items()):
             names, ratios = zip(*bars, strict=True)
-            shift = (dtypes.index(dtype) - (len(dtypes) - 1) / 2) * width
+            shift = (i - (len(panel) - 1) / 2) * width
             places = [x + shift for x in range(len(bars))]
             drawn = axes.bar(places, ratios, width, label=dtype, color=colours[dtype])
             axes.bar_label(drawn, [digits(ratio) for ratio in ratios], padding=2, fontsize=8)

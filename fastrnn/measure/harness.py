@@ -193,7 +193,7 @@ CHILD = (
     "from fastrnn.measure.worker import serve; serve(**request)"
 )
 MARK = "fastrnn-measure:"  # starts the lines of the child's output that are meant for us
-COMPILING = 180.0  # seconds after which a task that is not ready is left out
+COMPILING = 300.0  # seconds after which a task that is not ready is left out
 
 
 class Process:
@@ -237,7 +237,7 @@ class Process:
         return self
 
     def __exit__(self, *exception: object) -> None:  # Ctrl-C above all
-        with self.process, self.errors:
+        with self.errors, contextlib.suppress(OSError), self.process:
             self.process.kill()
 
     def start(self) -> dict[str, Any]:
@@ -280,13 +280,15 @@ class Process:
 
     def time(self, number: int) -> None:
         """Time what a row tells."""
-        print(number, file=self.process.stdin, flush=True)
+        with contextlib.suppress(OSError):  # if it has ended, `receive` tells why
+            print(number, file=self.process.stdin, flush=True)
         self.rows[number].seconds.append(self.receive()["seconds"])
 
     def end(self) -> list[Row]:
         """Let it end; returns what it has measured."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
         memory = self.receive()["memory"]
         if self.apart:
             for row in self.rows:

@@ -128,6 +128,19 @@ def test_a_process_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPat
     assert (result.left_out, result.rows) == ({"numpy": "was not ready after 0.1 seconds"}, [])
 
 
+def test_a_process_that_ends_between_two_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = harness.Process.time
+
+    def killed(process: harness.Process, number: int) -> None:
+        process.process.kill()
+        process.process.wait()
+        time(process, number)
+
+    monkeypatch.setattr(harness.Process, "time", killed)
+    with pytest.raises(FastrnnError, match=r"^the process that measures failed: exit code "):
+        measure([[Task(LIMIT, ONE)]], command="x", sample=1e-4, progress=False)
+
+
 def test_ctrl_c_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
