@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastrnn._version import __version__
 
 if TYPE_CHECKING:
-    from fastrnn.config import Config
+    from fastrnn.config import Architecture, Config
     from fastrnn.errors import FastrnnError
     from fastrnn.gradcheck import check_gradients
     from fastrnn.model import Model, load
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastrnn.training.progress import JsonLog, Progress
 
 __all__ = [
+    "Architecture",
     "Checkpoint",
     "Config",
     "Corpus",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Architecture": "config.Architecture",
     "Checkpoint": "storage.checkpoint.Checkpoint",
     "Config": "config.Config",
     "Corpus": "text.corpus.Corpus",

@@ -10,8 +10,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import Field, fields
 from typing import Any
 
@@ -20,7 +20,7 @@ import click
 from fastrnn import config as defaults
 from fastrnn._version import __version__
 from fastrnn.checks import Bounds, Real, Whole, real
-from fastrnn.config import Config, default_in_words, option_name
+from fastrnn.config import CELLS, Config, default_in_words, option_name
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
 from fastrnn.training.signals import ending_at_once, interrupting_once, say_interrupted
@@ -88,6 +88,15 @@ def settings(*names: str) -> Callable[[Callable], Callable]:
     return add
 
 
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Wrong values of options are errors of usage."""
+    try:
+        yield
+    except FastrnnError as error:
+        raise click.UsageError(f"--{error}") from error
+
+
 class Commands(click.Group):
     """Commands whose expected failures are one line on standard error, and exit code 1 or 130."""
 
@@ -146,7 +155,7 @@ def cli() -> None: ...
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
-      fastrnn train book.txt --cell lstm --hidden 256 --batch 32 --seq-length 64
+      fastrnn train book.txt --cell lstm --hidden 256 --batch 8
       cat *.txt | fastrnn train -
     """,
 )
@@ -199,11 +208,9 @@ def train(
     quiet: bool,
     **given: Any,
 ) -> None:
-    try:
+    with usage_errors():
         config = Config(**given)
         real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
-    except FastrnnError as error:
-        raise click.UsageError(f"--{error}") from error
 
     from fastrnn.text.corpus import read_corpus
     from fastrnn.training import diagnosis
@@ -321,7 +328,7 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
 
 @cli.command(
     short_help="Check the gradient against numerical derivatives.",
-    help="""Check the gradient of b, c, U, W, V against numerical derivatives.
+    help="""Check the gradient of every parameter against numerical derivatives.
 
     Central differences are compared as the reference experiment does, beside its own figures:
     the largest |ga - gn| over the sum of all |ga| + |gn|. At most twice its figure is allowed;
@@ -335,9 +342,11 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
     \b
     Example:
       fastrnn gradcheck
+      fastrnn gradcheck --cell lstm --layers 2 --dropout 0.5
     """,
 )
 @text_options
+@settings("cell", "layers", "dropout")
 @click.option("--seed", type=seed_type, default=0, help="Seed of the weights.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the figures there.")
 def gradcheck(
@@ -346,7 +355,11 @@ def gradcheck(
     encoding: str,
     seed: int,
     json_path: str | None,
+    **model: Any,
 ) -> None:
+    with usage_errors():
+        Config(**model)
+
     from dataclasses import asdict
     from itertools import groupby
 
@@ -361,7 +374,7 @@ def gradcheck(
     checks: list[Check] = []
     with reading(texts) as progress:
         corpus = read_corpus(texts, encoding, progress)
-    for _, group in groupby(check_gradients(corpus, seed), key=lambda check: check.hidden):
+    for _, group in groupby(check_gradients(corpus, seed, **model), key=lambda check: check.hidden):
         checks += (rows := list(group))
         OUT.say(format_table(rows) + "\n")
     OUT.say(verdict(checks))
@@ -419,15 +432,23 @@ def info(checkpoint: str) -> None:
     \b
     Example:
       fastrnn warmup
+      fastrnn warmup --cell lstm
     """,
 )
-def warmup() -> None:
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(CELLS),
+    multiple=True,
+    help="Only the kernels of this cell; may be repeated.  [default: all]",
+)
+def warmup(cells: tuple[str, ...]) -> None:
     from fastrnn.kernels.compile import kernel_folder, unkept
     from fastrnn.network import compile_all
 
     ERR.say("Compiling the kernels.")
     with ending_at_once():
-        compile_all()
+        compile_all(cells or CELLS)
     if unkept:  # of which a warning told
         sys.exit(1)
     OUT.say(f"They are in {kernel_folder()}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import checks, memory
-from fastrnn.config import Config
+from fastrnn.config import Architecture
 from fastrnn.errors import FastrnnError
 from fastrnn.network import TEXT_BYTES, Weights, Writer
 from fastrnn.parameters import Parameters, describe, parameter_shapes
@@ -27,15 +27,16 @@ class Model:
 
     Parameters
     ----------
-    config : Config
+    architecture : Architecture
+        A `Config` is one, too.
     vocabulary : Vocabulary
     parameters : Parameters
-        Arrays U (m, K), W (m, m), V (K, m), b (m,), c (K,), K the size of the vocabulary. They are
-        copied.
+        Arrays as `fastrnn.parameters` names them, of a layer of m vanilla units U (m, K), W (m, m),
+        V (K, m), b (m,), c (K,), K the size of the vocabulary. They are copied.
 
     Attributes
     ----------
-    config, vocabulary
+    architecture, vocabulary
         As given.
     parameters : Parameters
         Read-only views of the model's own.
@@ -47,13 +48,13 @@ class Model:
     """
 
     @memory.running_out("the model", "use one of fewer hidden units")
-    def __init__(self, config: Config, vocabulary: Vocabulary, parameters: Parameters):
-        self.config = checks.instance("config", config, Config)
+    def __init__(self, architecture: Architecture, vocabulary: Vocabulary, parameters: Parameters):
+        self.architecture = checks.instance("architecture", architecture, Architecture)
         self.vocabulary = checks.instance("vocabulary", vocabulary, Vocabulary)
         if not len(vocabulary):
             raise FastrnnError("the vocabulary is empty; a model needs at least one character")
-        parameters = _checked(parameters, parameter_shapes(config, len(vocabulary)))
-        self._weights = Weights(config, len(vocabulary))
+        parameters = _checked(parameters, parameter_shapes(architecture, len(vocabulary)))
+        self._weights = Weights(architecture, len(vocabulary))
         self._weights.set_parameters(parameters)
         self.parameters = {name: view.view() for name, view in self._weights.parameters.items()}
         for view in self.parameters.values():
@@ -76,11 +77,11 @@ class Model:
         return cls(checkpoint.config, Vocabulary(checkpoint.vocabulary), model.parameters)
 
     def __repr__(self) -> str:
-        return f"<fastrnn.Model: {describe(self.config, len(self.vocabulary))}>"
+        return f"<fastrnn.Model: {describe(self.architecture, len(self.vocabulary))}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For copies and other processes: what it was made from, as views do not survive that."""
-        return Model, (self.config, self.vocabulary, self.parameters)
+        return Model, (self.architecture, self.vocabulary, self.parameters)
 
     @memory.running_out("the text", "write a shorter one, or use stream")
     def sample(

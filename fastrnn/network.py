@@ -19,7 +19,7 @@ import numpy as np
 
 from fastrnn import memory
 from fastrnn.config import DTYPES, Architecture, Config, state_names
-from fastrnn.kernels import entries, gru, lstm, rnn
+from fastrnn.kernels import cell, entries, gru, lstm, rnn
 from fastrnn.kernels.blocks import BLOCK, BY_COLUMNS, BY_ROWS, BY_USED_ROWS
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.dropout import HASH_BITS, Dropout
@@ -114,7 +114,7 @@ class Layout:
         self.panels_size = ends[-1]
         self.blocks, self.rows, self.norms = self._blocks()
 
-    def _blocks(self) -> tuple[np.ndarray, int, int]:
+    def _blocks(self) -> tuple[np.recarray, int, int]:
         """The table of kernels.blocks, how many rows of matrices there are, and how many norms."""
         lanes = register_lanes(self.dtype)
         rows: list[tuple[int, ...]] = []
@@ -175,7 +175,7 @@ class Layout:
             self.m, self.characters, T, B, self.layers, self.P, cell.GATES, recurrent, self.rows
         )
 
-    def weights(self, flat: np.ndarray) -> Weights:
+    def weights(self, flat: np.ndarray) -> cell.Weights:
         """A flat buffer as the arrays of cell.Weights."""
         views = {}
         for name, shape in self.shapes.items():
@@ -263,8 +263,8 @@ def states_arrays(
 
 def states_of(arrays: Mapping[str, np.ndarray]) -> States:
     """`States` of arrays that were allocated for them."""
-    shared = {"Z": arrays["H"], "D": arrays["A"]}
-    return States(*((shared | arrays)[name] for name in States._fields))
+    shared = {"Z": arrays["H"], "D": arrays["A"], **arrays}
+    return States(**{name: shared[name] for name in States._fields})
 
 
 def training_arrays(layout: Layout, config: Config, threads: int) -> dict[str, Array]:
@@ -637,8 +637,8 @@ def keeps_rows_without_gradient(config: Config) -> bool:
 def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
     """Compile every kernel that a network of these cells uses, in every dtype, or load it from the
     cache."""
-    for cell, dtype in itertools.product(cells, DTYPES):
-        config = Config(cell=cell, hidden=1, seq_length=1, dtype=dtype)
+    for kind, dtype in itertools.product(cells, DTYPES):
+        config = Config(cell=kind, hidden=1, seq_length=1, dtype=dtype)
         network = Network(config, characters=1)
         codes = np.zeros((2, 1), np.int32)
         steps, keys = np.ones((1, 4)), np.zeros((1, 1, 2), np.int64)

@@ -9,22 +9,25 @@ Names and shapes, the same everywhere in the code, the checkpoints and the docum
     L  layers            c  (K,)      output bias
     g  gates             n  (m,)      second bias of the GRU's candidate
 
-The layers above the first have their number in the name: X2 (g·m, m) from the layer below to
-layer 2, in place of U, and W2, b2, n2. Gates are blocks of m rows, in PyTorch's order. Each layer
-reads x_t, the character or the hidden state of the layer below; s is the logistic function, and
-products of vectors are element by element:
+The layers above the first have their number in the name: X2 (g·m, m), from layer 1 to layer 2, is
+in place of U, beside W2, b2, n2. Gates are blocks of m rows, in PyTorch's order. With s for the
+logistic function, and vectors multiplied element by element:
 
-    rnn     h_t = tanh(W h_{t-1} + U[:, x_t] + b)
-    lstm    i, f, o = s(W h_{t-1} + U[:, x_t] + b),  g = tanh(...) of its own rows
-            cell_t = f cell_{t-1} + i g,   h_t = o tanh(cell_t)           (rows: i, f, g, o)
-    gru     r, z = s(W h_{t-1} + U[:, x_t] + b)
-            g = tanh(U[:, x_t] + b + r (W h_{t-1} + n)) of its own rows
-            h_t = (1 - z) g + z h_{t-1}                                   (rows: r, z, g)
+    a_t = W h_{t-1} + U[:, x_t] + b     (above the first layer, X2 h_t in place of U[:, x_t])
 
-    p_t = softmax(V h_t + c) of the last layer
+    rnn     h_t = tanh(a_t)
 
-They are those of torch.nn.RNN, LSTM and GRU, which have two biases wherever one would do; b is
-their sum.
+    lstm    i, f, g, o = a_t
+            cell_t = s(f) cell_{t-1} + s(i) tanh(g)
+            h_t = s(o) tanh(cell_t)
+
+    gru     r, z, g = a_t, where g lacks its rows of W h_{t-1}, which are w
+            h_t = (1 - s(z)) tanh(g + s(r) (w + n)) + s(z) h_{t-1}
+
+    p_t = softmax(V h_t + c)            (of the last layer)
+
+These are the formulas of torch.nn.RNN, LSTM and GRU, which have two biases where one would do: b
+is their sum.
 """
 
 from __future__ import annotations
@@ -129,14 +132,16 @@ def orthogonal_matrix(normal: np.ndarray) -> np.ndarray:
     return q * np.copysign(1.0, np.diagonal(r))
 
 
+def name_of(architecture: Architecture) -> str:
+    """The kind and size of a model: "LSTM, 2 × 512 hidden units"."""
+    layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
+    return f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units"
+
+
 def describe(architecture: Architecture, characters: int) -> str:
     """The model in a few words."""
-    layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
     parameters = sum(map(math.prod, parameter_shapes(architecture, characters).values()))
-    return (
-        f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units, "
-        f"{parameters:,} parameters, {architecture.dtype}"
-    )
+    return f"{name_of(architecture)}, {parameters:,} parameters, {architecture.dtype}"
 
 
 def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.config import Config, state_names
-from fastrnn.parameters import Parameters
+from fastrnn.parameters import GATES, Parameters
 
 # --- cells ----------------------------------------------------------------------------------------
 #
@@ -180,11 +180,16 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    1: Cell(rnn_forward, rnn_backward),
-    4: Cell(lstm_forward, lstm_backward),
-    3: Cell(gru_forward, gru_backward),
+    GATES["rnn"]: Cell(rnn_forward, rnn_backward),
+    GATES["lstm"]: Cell(lstm_forward, lstm_backward),
+    GATES["gru"]: Cell(gru_forward, gru_backward),
 }
-"""By the number of gates, g."""
+
+
+def cell_of(parameters: Parameters) -> Cell:
+    """The cell, which the number of gates tells."""
+    rows, m = parameters["W"].shape
+    return CELLS[rows // m]
 
 
 # --- loss and gradient ----------------------------------------------------------------------------
@@ -228,10 +233,9 @@ def forward(
     dropout : float
         Share of the hidden units that the layer above does not get.
     """
-    names = layer_names(parameters)
+    cell, names = cell_of(parameters), layer_names(parameters)
     L, m = len(names), parameters["W"].shape[1]
     T, B = codes.shape[0] - 1, codes.shape[1]
-    cell = CELLS[parameters["W"].shape[0] // m]
     after = np.empty_like(state)
     layers: list[Layer] = []
     for l, (X, W, b, n) in enumerate(names):
@@ -263,14 +267,13 @@ def forward(
 
 def backward(parameters: Parameters, forward: Forward, codes: np.ndarray) -> Parameters:
     """Gradient of the loss with respect to every parameter, by backpropagation through time."""
+    cell, names = cell_of(parameters), layer_names(parameters)
     T, B, K = forward.p.shape
     m = parameters["W"].shape[1]
-    cell = CELLS[parameters["W"].shape[0] // m]
     do = forward.p.reshape(T * B, K) / B
     do[np.arange(T * B), codes[1:].ravel()] -= do.dtype.type(1 / B)
     gradient = {"V": do.T @ forward.layers[-1].outputs, "c": do.sum(axis=0)}
     d = do @ parameters["V"]
-    names = layer_names(parameters)
     for l in range(len(names) - 1, -1, -1):
         X, W, b, n = names[l]
         states, kept, mask, _ = forward.layers[l]
@@ -303,8 +306,8 @@ def dropout_mask(key: np.ndarray, dropout: float, T: int, B: int, m: int) -> np.
     """Which hidden units of one layer are kept, (T, B, m).
 
     A hash of the unit's place in the batch and of two numbers below 2³², so that nothing has to be
-    stored, and nothing depends on who computes it. Its constants are those of `lowbias32`, found by
-    C. Wellons's search for a hash of little bias (https://nullprogram.com/blog/2018/07/31/).
+    stored, and nothing depends on who computes it. Multiplications between shifts are the form that
+    Wellons found to mix best for their time (https://github.com/skeeto/hash-prospector).
     """
     t, stream, unit = np.ogrid[:T, :B, :m]
     first, second = np.asarray(key).astype(np.uint32)

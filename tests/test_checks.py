@@ -72,10 +72,40 @@ def test_numbers() -> None:
     assert reals == [1, 0.5, 2, 3, 0.25] and {type(x) for x in reals} == {float}
     assert checks.real("x", 0, zero=True) == 0
     assert checks.real("x", np.inf, infinity=True) == np.inf
+    assert checks.real("x", 0.9, below=1) == 0.9 and checks.real("x", 0, zero=True, below=1) == 0
+    for wrong in (1, 1.5, np.inf, -1, np.nan):
+        found = refusal(checks.real, "x", wrong, zero=True, below=1)
+        assert found.endswith("but must be zero or a positive number below 1")
     for wrong in (10, np.int64(0), 5.0, np.float64(5), True, np.bool_(True), "5", None, 5j):
         assert refusal(checks.whole, "n", wrong, 1, 9).endswith("a whole number from 1 to 9")
     for wrong in (0, -1, np.nan, np.inf, 10**400, True, np.bool_(True), "1", None, 1j):
         assert refusal(checks.real, "x", wrong).endswith("but must be a positive number")
+
+
+def test_settings() -> None:
+    def read(value, bounds):
+        return checks.setting("x", value, bounds)
+
+    assert read(np.int8(3), checks.Whole(1, 3)) == 3
+    assert read(1, checks.Real(below=2.0)) == 1.0
+    assert read(np.inf, checks.Real(infinity=True)) == np.inf
+    assert read(np.str_("b"), ("a", "b")) == "b" and type(read(np.str_("b"), ("a", "b"))) is str
+    assert read(True, bool) is True
+    assert refusal(read, 4, checks.Whole(1, 3)) == "x is 4, but must be a whole number from 1 to 3"
+    assert (
+        refusal(read, 2, checks.Real(below=2.0)) == "x is 2, but must be a positive number below 2"
+    )
+    assert refusal(read, None, ("a", "b", "c")) == "x is None, but must be a, b or c"
+    assert refusal(read, 1, bool) == "x is 1, but must be True or False"
+
+
+def test_words_in_a_sentence() -> None:
+    assert [checks.listed(list(words)) for words in ("a", "ab", "abc")] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert checks.listed(["a", "b"], "or") == "a or b"
 
 
 def test_paths(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -11,15 +12,20 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from command import COMMAND, EXAMPLE, TEXT, error_of, run
 
-from fastrnn import __version__
+from fastrnn import __version__, gradcheck, network
 from fastrnn.cli import cli
+from fastrnn.config import Config
+from fastrnn.errors import FastrnnError
 from fastrnn.storage.checkpoint import load
+from fastrnn.training import loop
 
 COMMANDS = sorted(cli.commands)
 
@@ -69,6 +75,107 @@ def test_help(command: str, tmp_path: Path) -> None:
             assert parameter.help, parameter.name
 
 
+def test_every_setting_is_an_option_and_tells_its_default(tmp_path: Path) -> None:
+    text = " ".join(run(tmp_path, "train", "--help").stdout.split())
+    for field in fields(Config):
+        assert f"--{field.name.replace('_', '-')} " in text
+        assert field.metadata["help"] in text
+    assert "[default: 0.1 with adagrad; 0.002 with rmsprop, adam and adamw; " in text
+    assert "[default: 5 for one vanilla layer; inf for gated or deep models]" in text
+    assert "[default: 9, unless --updates]" in text
+    assert "[default: rnn]" in text and "[default: 0.0; 0<=x<1.0]" in text
+
+
+def test_options_that_are_given_reach_the_configuration(monkeypatch, tmp_path: Path) -> None:
+    configs = []
+
+    def train(corpus, config, **options):
+        configs.append(config)
+        raise FastrnnError("that is all")
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text(TEXT)
+
+    def config_of(*options: str) -> Config:
+        ended = CliRunner().invoke(cli, ["train", "text", "--quiet", *options])
+        assert ended.exit_code == 1 and "that is all" in ended.output
+        return configs.pop()
+
+    assert config_of() == Config()
+    assert config_of("--updates", "5") == Config(updates=5)
+    assert config_of("--cell", "gru", "--layers", "3", "--dropout", "0.4") == Config(
+        cell="gru", layers=3, dropout=0.4
+    )
+    sgd = ("--optimizer", "sgd", "--momentum", "0.9", "--nesterov", "--weight-decay", "1e-4")
+    assert config_of(*sgd) == Config(
+        optimizer="sgd", momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    assert config_of("--optimizer", "sgd").nesterov is False
+    adam = ("--optimizer", "adamw", "--beta1", "0.8", "--beta2", "0.99", "--epsilon", "1e-6")
+    assert config_of(*adam) == Config(optimizer="adamw", beta1=0.8, beta2=0.99, epsilon=1e-6)
+    assert config_of("--optimizer", "rmsprop", "--rho", "0.95").rho == 0.95
+    assert config_of("--clip", "inf", "--clip-norm", "5") == Config(clip=math.inf, clip_norm=5)
+    schedule = ("--schedule", "cosine", "--warmup", "9", "--final-rate", "0")
+    assert config_of(*schedule) == Config(schedule="cosine", warmup=9, final_rate=0)
+    assert config_of("--init", "orthogonal") == Config(init="orthogonal")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--cell", "lstm", "--rho", "0.9"),
+            "--rho is 0.9, but optimizer adam does not use it; leave it out, or take rmsprop",
+        ),
+        (
+            ("--optimizer", "sgd", "--nesterov"),
+            "--nesterov is True, but there is no momentum; give one, such as 0.9",
+        ),
+        (
+            ("--init", "torch", "--sigma", "0.1"),
+            "--sigma is 0.1, but init torch does not use it; leave it out, or take normal",
+        ),
+        (
+            ("--schedule", "exponential", "--final-rate", "0"),
+            "--final-rate is 0, which an exponential never reaches; give a positive number, or "
+            "take the schedule cosine",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, options, message: str) -> None:
+    assert error_of(tmp_path, "train", *options, code=2) == message
+
+
+def test_gradcheck_and_warmup_of_a_model(monkeypatch, tmp_path: Path) -> None:
+    called: list = []
+
+    def check_gradients(corpus, seed, **model):
+        called.append((seed, model))
+        raise FastrnnError("that is all")
+
+    monkeypatch.setattr(gradcheck, "check_gradients", check_gradients)
+    monkeypatch.setattr(network, "compile_all", called.append)
+    (tmp_path / "text").write_text(TEXT)
+
+    def code(*arguments: str) -> int:
+        return CliRunner().invoke(cli, [str(one) for one in arguments]).exit_code
+
+    text = str(tmp_path / "text")
+    assert code("gradcheck", text) == 1
+    assert code("gradcheck", text, "--cell", "lstm", "--layers", "2", "--dropout", "0.5") == 1
+    assert code("gradcheck", text, "--layers", "1001") == 2
+    assert code("gradcheck", text, "--dropout", "nan") == 2
+    assert code("warmup") == code("warmup", "--cell", "lstm", "--cell", "gru") == 0
+    assert code("warmup", "--cell", "elman") == 2
+    assert called == [
+        (0, {"cell": "rnn", "layers": 1, "dropout": 0.0}),
+        (0, {"cell": "lstm", "layers": 2, "dropout": 0.5}),
+        ("rnn", "lstm", "gru"),
+        ("lstm", "gru"),
+    ]
+
+
 def test_version(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == f"fastrnn {__version__}\n"
     module = [sys.executable, "-m", "fastrnn", "--version"]
@@ -94,10 +201,13 @@ def test_train_then_synth_info_and_plot(folder: Path) -> None:
     samples = "".join(rf"{SAMPLE}\n(?:.|\n){{9}}\n\n" for _ in range(4))
     found = re.fullmatch(samples + RESULT + next_commands("best"), trained.stdout)
     assert found and found.groups() == ("1", "100", "200", "300")
-    assert trained.stderr.splitlines()[:2] == [
-        "a text.txt: 1,500 characters, 32 distinct; 299 updates an epoch",
-        "vanilla RNN, 7 hidden units, 536 parameters, float32",
-    ]
+    corpus, model, *_ = trained.stderr.splitlines()
+    assert corpus == "a text.txt: 1,500 characters, 32 distinct; 299 updates an epoch"
+    assert re.fullmatch(
+        r"vanilla RNN, 7 hidden units, 536 parameters, float32; "
+        r"adagrad, learning rate 0\.1, clip 5, normal initial weights; \d+ kB of memory",
+        model,
+    )
 
     text = run(folder, "synth", "best.h5", "--seed", "1").stdout
     assert len(text) == 1001 and text.endswith("\n")
@@ -206,7 +316,9 @@ def test_progress_line_in_a_terminal(folder: Path) -> None:
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_progress_while_a_text_is_encoded(folder: Path, quiet: list[str]) -> None:
     program = (
-        "from fastrnn import cli, progress, sources\n"
+        "from fastrnn import cli\n"
+        "from fastrnn.text import sources\n"
+        "from fastrnn.training import progress\n"
         "progress.READING_AFTER, progress.LINE_EVERY, sources.PIECE = 0, 0, 100\n"
         "cli.main()"
     )
@@ -227,7 +339,11 @@ def test_progress_while_a_text_is_encoded(folder: Path, quiet: list[str]) -> Non
 
 
 def test_progress_lines_in_a_file(folder: Path) -> None:
-    program = "from fastrnn import cli, progress; progress.LINE_EVERY = 0.2; cli.main()"
+    program = (
+        "from fastrnn import cli\n"
+        "from fastrnn.training import progress\n"
+        "progress.LINE_EVERY = 0.2; cli.main()"
+    )
     arguments = ["train", *EXAMPLE, "--updates", "300000", "--sample-every", "100000"]
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True

@@ -1,10 +1,12 @@
 """The gradient check passes for the right gradient, and for no other."""
 
-from itertools import islice
+from itertools import islice, takewhile
 
 import numpy as np
 import pytest
 
+from fastrnn.config import Config
+from fastrnn.errors import FastrnnError
 from fastrnn.gradcheck import (
     METHODS,
     REPORTED,
@@ -16,10 +18,12 @@ from fastrnn.gradcheck import (
     verdict,
 )
 from fastrnn.network import Network
-from fastrnn.text.corpus import Corpus, read_corpus
-from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.parameters import Parameters, parameter_shapes
+from fastrnn.text.corpus import corpus_from_text, read_corpus
 
 SMALL = 3 * len(REPORTED[5])  # checks of m = 5
+FOX = corpus_from_text("The quick brown fox jumps over the lazy dog.")
+FEW = corpus_from_text("abracadabra, abracadabra, abracadabra")  # characters: few weights
 
 
 def test_small_network_passes_on_the_default_corpus() -> None:
@@ -27,28 +31,59 @@ def test_small_network_passes_on_the_default_corpus() -> None:
     assert {check.hidden for check in checks} == {5}
     assert [check.parameter for check in checks[::3]] == ["b", "c", "U", "W", "V"]
     assert [check.method for check in checks[:3]] == list(METHODS)
+    assert [check.reported for check in checks[::3]] == list(REPORTED[5].values())
     assert all(check.passed for check in checks), format_table(checks)
     # Only central differences have an error worth the name.
     assert all(check.error > 0 for check in checks[::3])
 
 
+@pytest.mark.parametrize(
+    "model", [("rnn", 1, 0.4), ("rnn", 3, 0.0), ("lstm", 2, 0.4), ("gru", 2, 0.0)], ids=str
+)
+def test_every_model_passes(model: tuple[str, int, float]) -> None:
+    cell, layers, dropout = model
+    found = check_gradients(FEW, seed=1, cell=cell, layers=layers, dropout=dropout)
+    checks = list(takewhile(lambda check: check.hidden == 5, found))
+    config = Config(cell=cell, layers=layers)
+    assert {check.parameter for check in checks} == set(parameter_shapes(config, 2))
+    assert all(check.passed for check in checks), format_table(checks)
+    assert all(check.error > 0 for check in checks[::3])
+    assert not any(check.reported for check in checks)
+
+
+def wrong_gradient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on networks have an error of 1e-9 in the largest entry of a gradient."""
+    right = Network.gradient.fget
+
+    def wrong(self: Network) -> Parameters:
+        gradient = right(self)
+        gradient[name].flat[np.abs(gradient[name]).argmax()] *= 1 + 1e-9
+        return gradient
+
+    monkeypatch.setattr(Network, "gradient", property(wrong))
+
+
 @pytest.mark.parametrize("name", ["b", "c", "U", "W", "V"])
 def test_wrong_gradient_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Network.loss_and_gradient
-
-    def wrong(self: Network, codes: np.ndarray) -> float:
-        loss = right(self, codes)
-        self.gradient[name].flat[np.abs(self.gradient[name]).argmax()] *= 1 + 1e-9
-        return loss
-
-    monkeypatch.setattr(Network, "loss_and_gradient", wrong)
-    text = "The quick brown fox jumps over the lazy dog."
-    vocabulary = Vocabulary.from_text(text)
-    corpus = Corpus("fox", vocabulary.encode(text), vocabulary, "0" * 64)
-    checks = list(islice(check_gradients(corpus), SMALL))
-    for check in checks:
+    wrong_gradient(name, monkeypatch)
+    for check in islice(check_gradients(FOX), SMALL):
         if check.method != METHODS[0]:
             assert check.passed == (check.parameter != name)
+
+
+def test_wrong_gradients_of_a_deep_model_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"n", "X2", "b2"}
+    for name in wrong:
+        wrong_gradient(name, monkeypatch)
+    found = check_gradients(FEW, cell="gru", layers=2, dropout=0.2)
+    checks = takewhile(lambda check: check.hidden == 5, found)
+    caught = {c.parameter for c in checks if c.method == METHODS[1] and not c.passed}
+    assert caught == wrong
+
+
+def test_a_wrong_model_is_an_error() -> None:
+    with pytest.raises(FastrnnError, match="layers is 0"):
+        check_gradients(FOX, layers=0)
 
 
 def test_measures() -> None:
@@ -68,7 +103,7 @@ def test_bound_itself_passes() -> None:
 
 def test_table() -> None:
     checks = [
-        Check(5, name, method, error * (1 + i), 2e-9)
+        Check(5, name, method, error * (1 + i), 2e-9, REPORTED[5][name])
         for i, name in enumerate("bcUWV")
         for method, error in zip(METHODS, (5e-10, 1e-16, 2e-13), strict=True)
     ]
@@ -81,6 +116,26 @@ central difference           5.0e-10   1.0e-09   1.5e-09   2.0e-09   2.5e-09
 complex step                 1.0e-16   2.0e-16   3.0e-16   4.0e-16   5.0e-16
 complex step, by element     2.0e-13   4.0e-13   6.0e-13   8.0e-13   1.0e-12
 V, central difference: 2.5e-09 is over the bound 2.0e-09"""
+    )
+
+
+def test_table_of_many_parameters() -> None:
+    checks = [
+        Check(17, name, method, 10.0**-i, 1.0)
+        for i, name in enumerate(("U", "W", "X2", "W2", "V", "b", "b2", "c"))
+        for method in METHODS
+    ]
+    assert (
+        format_table(checks)
+        == """\
+m = 17                             U         W        X2        W2         V
+central difference           1.0e+00   1.0e-01   1.0e-02   1.0e-03   1.0e-04
+complex step                 1.0e+00   1.0e-01   1.0e-02   1.0e-03   1.0e-04
+complex step, by element     1.0e+00   1.0e-01   1.0e-02   1.0e-03   1.0e-04
+m = 17                             b        b2         c
+central difference           1.0e-05   1.0e-06   1.0e-07
+complex step                 1.0e-05   1.0e-06   1.0e-07
+complex step, by element     1.0e-05   1.0e-06   1.0e-07"""
     )
 
 

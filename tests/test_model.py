@@ -12,7 +12,7 @@ import pytest
 
 from fastrnn import network, reference
 from fastrnn.checks import shown_value
-from fastrnn.config import Config
+from fastrnn.config import Architecture, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.model import Model, load
 from fastrnn.parameters import Parameters, initial_parameters
@@ -53,6 +53,17 @@ def test_pieces_join_to_the_same_text(piece: int, monkeypatch: pytest.MonkeyPatc
     assert "".join(pieces) == expected
     assert len(expected) == 200
     assert [len(text) for text in pieces[:-1]] == [piece] * ((200 - 1) // piece)
+
+
+def test_an_architecture_is_enough() -> None:
+    architecture = Architecture(hidden=11, dtype="float64")
+    parameters = initial_parameters(CONFIG, len(VOCABULARY))
+    writer = Model(architecture, VOCABULARY, parameters)
+    assert writer.sample(100, seed=1) == model().sample(100, seed=1)
+    assert pickle.loads(pickle.dumps(writer)).architecture == architecture
+    assert repr(writer) == (
+        "<fastrnn.Model: vanilla RNN, 11 hidden units, 293 parameters, float64>"
+    )
 
 
 def test_nothing_to_write() -> None:
@@ -160,8 +171,11 @@ PARAMETERS = initial_parameters(CONFIG, len(VOCABULARY))
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        (({}, VOCABULARY, PARAMETERS), "config is of type dict, but must be a Config"),
-        ((Config, VOCABULARY, PARAMETERS), "config is the class Config, but must be a Config"),
+        (({}, VOCABULARY, PARAMETERS), "architecture is of type dict, but must be an Architecture"),
+        (
+            (Config, VOCABULARY, PARAMETERS),
+            "architecture is the class Config, but must be an Architecture",
+        ),
         ((CONFIG, "abc", PARAMETERS), "vocabulary is 'abc', but must be a Vocabulary"),
         (
             (CONFIG, Vocabulary(""), PARAMETERS),
@@ -246,7 +260,7 @@ def checkpoint(best: Parameters, last: Parameters) -> Checkpoint:
         vocabulary=VOCABULARY.characters,
         corpus=CorpusInfo("text", 1000, "0" * 64),
         best=Best(3, 1.0, best),
-        last=Last(9, 0, 9, 2.0, last, zeros, np.zeros((3, 11)), generator),
+        last=Last(9, 0, 9, 2.0, last, {"squares": zeros}, np.zeros((1, 3, 11)), generator),
         history=History(np.empty(0, np.int64), np.empty(0), []),
         seconds=0.0,
         version="0",

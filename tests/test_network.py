@@ -13,32 +13,37 @@ from hypothesis import strategies as st
 from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.kernels.entries import Record
-from fastrnn.network import Network
-from fastrnn.parameters import parameter_shapes
+from fastrnn.network import CELLS, Network
+from fastrnn.parameters import parameter_shapes, state_shape
+from fastrnn.training.schedule import dropout_keys, steps
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-NAMES = ("U", "W", "V", "b", "c")
 
 
 def state(config, K, seed=0):
-    """Parameters, memory, hidden state and characters as they may be in a training."""
+    """Parameters, sums of squares, state and characters as they may be in a training."""
     rng = np.random.default_rng(seed)
     shapes = parameter_shapes(config, K)
     scale = 0.5 / np.sqrt(config.hidden)
     parameters = {k: rng.normal(0, scale, s).astype(config.dtype) for k, s in shapes.items()}
-    memory = {k: rng.uniform(0.1, 2, s).astype(config.dtype) for k, s in shapes.items()}
-    hidden = rng.uniform(-1, 1, (config.batch, config.hidden)).astype(config.dtype)
+    squares = {k: rng.uniform(0.1, 2, s).astype(config.dtype) for k, s in shapes.items()}
+    carried = rng.uniform(-1, 1, state_shape(config, config.batch)).astype(config.dtype)
     codes = rng.integers(0, K, (config.seq_length + 1, config.batch)).astype(np.int32)
-    return parameters, memory, hidden, codes
+    return parameters, squares, carried, codes
 
 
-def network(config, K, parameters, memory, hidden):
-    made = Network(config, K)
+def network(config, K, parameters, squares, carried, threads=1):
+    made = Network(config, K, threads)
     made.set_parameters(parameters)
-    made.hidden[...] = hidden
-    for name in NAMES:
-        made.memory[name][...] = memory[name]
+    made.state[...] = carried
+    made.set_optimizer_state({"squares": squares})
     return made
+
+
+def numbers_of(config, updates):
+    """What the kernels are told of the first updates."""
+    keys = dropout_keys(config.seed, 0, updates, config.layers)
+    return steps(config, 0, updates, updates), keys
 
 
 def relative(got, wanted):
@@ -48,26 +53,26 @@ def relative(got, wanted):
 
 def check_one_update(m, K, T, B, dtype):
     config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
-    parameters, memory, hidden, codes = state(config, K)
-    net = network(config, K, parameters, memory, hidden)
+    parameters, squares, carried, codes = state(config, K)
+    net = network(config, K, parameters, squares, carried)
     tolerance = TOLERANCE[dtype]
 
     loss = net.loss_and_gradient(codes)
-    forward = reference.forward(parameters, hidden[None], codes)
+    forward = reference.forward(parameters, carried, codes)
     gradient = reference.backward(parameters, forward, codes)
     assert abs(loss - forward.loss) <= tolerance * max(1, forward.loss)
     assert net.loss(codes) == loss
     # A sum over the chunk may cancel in a small array: the whole gradient is the measure. With
     # K = 1 the softmax is 1, and every gradient exactly 0.
     largest = max(np.abs(wanted).max() for wanted in gradient.values())
-    for name in NAMES:
-        assert np.abs(net.gradient[name] - gradient[name]).max() <= tolerance * largest, name
+    for name, got in net.gradient.items():
+        assert np.abs(got - gradient[name]).max() <= tolerance * largest, name
 
-    net.update()
-    reference.update(config, parameters, gradient, {"squares": memory}, 0)
-    for name in NAMES:
+    net.update(steps(config, 0, 1, 1)[0])
+    reference.update(config, parameters, gradient, {"squares": squares}, 0)
+    for name in parameters:
         assert relative(net.parameters[name], parameters[name]) <= tolerance, name
-        assert relative(net.memory[name], memory[name]) <= tolerance, name
+        assert relative(net.optimizer_state["squares"][name], squares[name]) <= tolerance, name
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -98,26 +103,41 @@ def test_one_update_of_any_size(sizes, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_training_is_loss_gradient_and_update_in_turn(dtype):
-    config = Config(hidden=20, seq_length=5, batch=3, dtype=dtype)
-    parameters, memory, hidden, _ = state(config, 30)
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_is_loss_gradient_and_update_in_turn(cell, dtype):
+    config = Config(
+        cell=cell,
+        hidden=20,
+        layers=2,
+        dropout=0.2,
+        seq_length=5,
+        batch=3,
+        dtype=dtype,
+        optimizer="adagrad",
+    )
+    parameters, squares, carried, _ = state(config, 30)
     codes = np.random.default_rng(5).integers(0, 30, (12 * 5 + 1, 3)).astype(np.int32)
-    net = network(config, 30, parameters, memory, hidden)
+    net = network(config, 30, parameters, squares, carried)
     smooth_losses = np.empty(12)
-    net.train(codes, Record(40.0, 40.0, -1, True), smooth_losses)
+    numbers = numbers_of(config, 12)
+    net.train(codes, *numbers, Record(40.0, 40.0, -1, True), smooth_losses)
 
-    other = network(config, 30, parameters, memory, hidden)
+    other = network(config, 30, parameters, squares, carried)
     smooth = 40.0
     for i in range(12):
         chunk = codes[i * 5 : i * 5 + 6]
-        smooth = 0.999 * smooth + (1 - 0.999) * other.loss_and_gradient(chunk)
+        smooth = 0.999 * smooth + (1 - 0.999) * other.loss_and_gradient(
+            chunk, numbers[1][i : i + 1]
+        )
         assert smooth == smooth_losses[i]
-        other.update()
-        other.hidden[...] = other._states.after[:, :20]
-    assert all(np.array_equal(net.parameters[k], other.parameters[k]) for k in NAMES)
-    assert np.array_equal(net.hidden, other.hidden)
+        other.update(numbers[0][i])
+        other.state[...] = other._states.after[..., :20]
+    for name, array in net.parameters.items():
+        assert np.array_equal(array, other.parameters[name])
+    assert np.array_equal(net.state, other.state)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm × 2", "gru × 3"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
     "sizes",
@@ -130,23 +150,23 @@ def test_training_is_loss_gradient_and_update_in_turn(dtype):
     ],
     ids=str,
 )
-def test_same_bits_with_any_number_of_threads(sizes, dtype, monkeypatch):
+def test_same_bits_with_any_number_of_threads(sizes, dtype, cell, monkeypatch):
     """And however many streams are taken at a time."""
     m, K, T, B = sizes
-    config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
-    parameters, memory, hidden, _ = state(config, K)
+    cell, _, layers = cell.partition(" × ")
+    family = {} if cell == "rnn" else {"layers": int(layers), "dropout": 0.3, "clip_norm": 0.7}
+    sizes = {"hidden": m, "seq_length": T, "batch": B, "dtype": dtype}
+    config = Config(cell=cell, optimizer="adagrad", **sizes, **family)
+    parameters, squares, carried, _ = state(config, K)
     codes = np.random.default_rng(5).integers(0, K, (9 * T + 1, B)).astype(np.int32)
     results = {}
     for threads, streams in ((1, 1000), (1, 3), (2, 12), (3, 2), (4, 12)):
         monkeypatch.setattr("fastrnn.network.STREAMS", streams)
-        net = Network(config, K, threads)
-        net.set_parameters(parameters)
-        net.hidden[...] = hidden
-        for name in NAMES:
-            net.memory[name][...] = memory[name]
+        net = network(config, K, parameters, squares, carried, threads)
         smooth_losses = np.empty(8)
         # The smooth loss rises and falls: the best model is copied on the way.
-        record = net.train(codes[: 8 * T + 1], Record(30.0, 30.0, -1, True), smooth_losses)
+        record = Record(30.0, 30.0, -1, True)
+        record = net.train(codes[: 8 * T + 1], *numbers_of(config, 8), record, smooth_losses)
         loss = net.loss_and_gradient(codes[8 * T :])
         assert net.loss(codes[8 * T :]) == loss
         arrays = *net._trained, smooth_losses, *net.gradient.values()
@@ -155,87 +175,107 @@ def test_same_bits_with_any_number_of_threads(sizes, dtype, monkeypatch):
     assert all(result == first for result in results.values())
 
 
-def test_carried_state():
+@pytest.mark.parametrize("cell", CELLS)
+def test_carried_state(cell):
     """One chunk of T = 12 has the hidden states and the loss of three of 4."""
-    whole, part = (Config(hidden=9, seq_length=T, batch=2, dtype="float64") for T in (12, 4))
-    parameters, memory, hidden, codes = state(whole, 6)
-    net = network(whole, 6, parameters, memory, hidden)
-    parts = network(part, 6, parameters, memory, hidden)
+    family = {"cell": cell, "layers": 2, "optimizer": "adagrad", "dtype": "float64"}
+    whole, part = (Config(hidden=9, seq_length=T, batch=2, **family) for T in (12, 4))
+    parameters, squares, carried, codes = state(whole, 6)
+    net = network(whole, 6, parameters, squares, carried)
+    parts = network(part, 6, parameters, squares, carried)
     total = net.loss(codes)
     losses = []
     for t in (0, 4, 8):
         losses.append(parts.loss(codes[t : t + 5]))
-        assert np.array_equal(parts._states.H[:, 1:], net._states.H[:, t + 1 : t + 5])
-        parts.hidden[...] = parts._states.after[:, :9]
+        assert np.array_equal(parts._states.H[:, :, 1:], net._states.H[:, :, t + 1 : t + 5])
+        parts.state[...] = parts._states.after[..., :9]
     assert sum(losses) == pytest.approx(total, rel=1e-15)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_padding_stays_zero(dtype):
-    config = Config(hidden=5, seq_length=6, batch=2, dtype=dtype, learning_rate=10.0)
-    parameters, memory, hidden, _ = state(config, 7)
-    net = network(config, 7, parameters, {k: 0 * v for k, v in memory.items()}, hidden)
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_stays_zero(cell, dtype):
+    family = {"cell": cell, "layers": 2, "optimizer": "adagrad", "dropout": 0.1}
+    config = Config(hidden=5, seq_length=6, batch=2, dtype=dtype, learning_rate=10.0, **family)
+    shapes = parameter_shapes(config, 7)
+    parameters, squares, carried, _ = state(config, 7)
+    net = network(config, 7, parameters, {k: 0 * v for k, v in squares.items()}, carried)
     codes = np.random.default_rng(0).integers(0, 7, (50 * 6 + 1, 2)).astype(np.int32)
-    net.train(codes, Record(9.0, 9.0, -1, False), np.empty(50))
-    for weights in (net._weights, net._gradient, net._memory):
-        assert not weights.U[7:].any() and not weights.U[:, 5:].any()
-        assert not weights.W[5:].any() and not weights.W[:, 5:].any()
-        assert not weights.V[7:].any() and not weights.V[:, 5:].any()
-        assert not weights.b[5:].any() and not weights.c[7:].any()
+    net.train(codes, *numbers_of(config, 50), Record(9.0, 9.0, -1, False), np.empty(50))
+    for name in ("weight", "gradient", "squares"):
+        flat = getattr(net._flat, name)
+        net.layout.set(flat, {name: np.zeros(shape) for name, shape in shapes.items()})
+        assert not flat.any()
 
 
-def test_restored_state_is_complete():
+@pytest.mark.parametrize("cell", CELLS)
+def test_restored_state_is_complete(cell):
     """Also the padding, which a divergence fills with NaN."""
-    config = Config(hidden=5, seq_length=4, learning_rate=1e39, clip=np.inf)
-    parameters, memory, hidden, _ = state(config, 7)
-    net = network(config, 7, parameters, memory, hidden)
+    family = {"cell": cell, "layers": 2, "optimizer": "adagrad"}
+    config = Config(hidden=5, seq_length=4, learning_rate=1e39, clip=np.inf, **family)
+    parameters, squares, carried, _ = state(config, 7)
+    net = network(config, 7, parameters, squares, carried)
     codes = np.random.default_rng(0).integers(0, 7, (9 * 4 + 1, 1)).astype(np.int32)
     before = net.copy_state()
-    net.train(codes, Record(9.0, 9.0, -1, False), np.empty(9))
+    net.train(codes, *numbers_of(config, 9), Record(9.0, 9.0, -1, False), np.empty(9))
     assert not net.is_finite()
     net.restore_state(before)
-    assert net.is_finite() and not net._states.before[:, 5:].any()
+    assert net.is_finite() and not net._states.before[..., 5:].any()
     assert net.loss_and_gradient(codes[:5]) > 0
-    assert not any(getattr(net._gradient, name)[..., 5:].any() for name in "UWVb")
+    assert all(np.isfinite(array).all() for array in net.gradient.values())
+    assert np.isfinite(net._flat.gradient).all()
 
 
 def test_clipping():
     config = Config(hidden=4, seq_length=3, dtype="float64", clip=1e-3)
-    parameters, memory, hidden, codes = state(config, 5)
-    net = network(config, 5, parameters, memory, hidden)
+    parameters, squares, carried, codes = state(config, 5)
+    net = network(config, 5, parameters, squares, carried)
     net.loss_and_gradient(codes)
     clipped = {k: np.clip(v, -1e-3, 1e-3) for k, v in net.gradient.items()}
     assert any((np.abs(v) > 1e-3).any() for v in net.gradient.values())
-    net.update()
-    for name in NAMES:
-        assert relative(net.memory[name], memory[name] + clipped[name] ** 2) < 1e-15
+    net.update(steps(config, 0, 1, 1)[0])
+    for name, got in net.optimizer_state["squares"].items():
+        assert relative(got, squares[name] + clipped[name] ** 2) < 1e-15
 
 
-HASH_OF_A_TRAINING = """
+HASHES_OF_TRAININGS = """
 import hashlib, numpy as np
 from itertools import product
 from fastrnn import network
 from fastrnn.config import Config
 from fastrnn.kernels.entries import Record
 from fastrnn.parameters import initial_parameters
+from fastrnn.training.schedule import dropout_keys, steps
 # One stream; groups of several, of which the last is smaller; threads that share columns.
-CASES = (100, 80, 25, 1, 1), (33, 20, 18, 9, 2), (70, 30, 40, 1, 2)
-digest = hashlib.sha256()
+VANILLA = [
+    (100, 80, 25, 1, 1, {}), (33, 20, 18, 9, 2, {}), (70, 30, 40, 1, 2, {})
+]
+FAMILY = [
+    (33, 20, 7, 9, 2, dict(cell="lstm", layers=2, dropout=0.3, schedule="cosine", warmup=20)),
+    (70, 30, 5, 1, 2, dict(cell="gru", layers=2, optimizer="rmsprop", momentum=0.5)),
+    (40, 30, 5, 3, 1, dict(layers=3, optimizer="adamw", schedule="exponential")),
+]
 network.STREAMS = 2
-for dtype, (m, K, T, B, threads) in product(("float32", "float64"), CASES):
-    config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype)
-    net = network.Network(config, K, threads)
-    net.set_parameters(initial_parameters(config, K))
-    text = np.random.default_rng(0).integers(0, K, (300 * T + 1, B)).astype(np.int32)
-    text = np.minimum(text, np.roll(text, 7, axis=0))
-    losses = np.empty(300)
-    net.train(text, Record(110.0, 110.0, -1, True), losses)
-    assert len(set(losses)) == 300
-    for array in (losses, *net.parameters.values(), *net.memory.values(), net.hidden):
-        digest.update(np.ascontiguousarray(array))
-    digest.update(network.Writer(net).sample([3], np.linspace(0, 0.99, 50)))
-print(digest.hexdigest())
+for cases in (VANILLA, FAMILY):
+    digest = hashlib.sha256()
+    for dtype, (m, K, T, B, threads, family) in product(("float32", "float64"), cases):
+        config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype, **family)
+        net = network.Network(config, K, threads)
+        net.set_parameters(initial_parameters(config, K))
+        text = np.random.default_rng(0).integers(0, K, (300 * T + 1, B)).astype(np.int32)
+        text = np.minimum(text, np.roll(text, 7, axis=0))
+        losses = np.empty(300)
+        numbers = steps(config, 0, 300, 300), dropout_keys(0, 0, 300, config.layers)
+        net.train(text, *numbers, Record(110.0, 110.0, -1, True), losses)
+        assert len(set(losses)) == 300
+        states = [array for state in net.optimizer_state.values() for array in state.values()]
+        for array in (losses, *net.parameters.values(), *states, net.state):
+            digest.update(np.ascontiguousarray(array))
+        digest.update(network.Writer(net).sample([3], np.linspace(0, 0.99, 50)))
+    print(digest.hexdigest())
 """
+# As it was before the other models came.
+VANILLA = "8dc307cb7567dcdd6bd033ae4e855bf29e9717d0226113297391b01d60f81c81"
 
 
 def test_same_bits_on_every_processor():
@@ -252,13 +292,15 @@ def test_same_bits_on_every_processor():
         targets = {"host": {}, "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}}
     processes = {
         name: subprocess.Popen(
-            [sys.executable, "-c", HASH_OF_A_TRAINING],
+            [sys.executable, "-c", HASHES_OF_TRAININGS],
             env=os.environ | target,
             stdout=subprocess.PIPE,
             text=True,
         )
         for name, target in targets.items()
     }
-    hashes = {name: process.communicate()[0].strip() for name, process in processes.items()}
-    assert len(hashes["host"]) == hashlib.sha256().digest_size * 2
-    assert set(hashes.values()) == {hashes["host"]}, hashes
+    hashes = {name: process.communicate()[0].split() for name, process in processes.items()}
+    vanilla, family = hashes["host"]
+    assert vanilla == VANILLA
+    assert len(family) == hashlib.sha256().digest_size * 2
+    assert all(of_target == [vanilla, family] for of_target in hashes.values()), hashes

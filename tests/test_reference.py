@@ -1,12 +1,21 @@
 """The NumPy reference against the definition, against PyTorch and against exact derivatives."""
 
 import itertools
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded import (
+    CODES,
+    MODELS,
+    OPTIMIZED,
+    OPTIMIZERS,
+    TORCH,
+    UPDATES,
+    T,
+    recorded_config,
+    recorded_parameters,
+)
 
 from fastrnn import reference
 from fastrnn.config import Config
@@ -16,13 +25,6 @@ from fastrnn.training.schedule import dropout_keys
 
 CELLS = ("rnn", "lstm", "gru")
 KEYS = dropout_keys(seed=0, first_update=0, updates=1, layers=3)[0]
-
-# Recorded by benchmarks/record_torch.py.
-with np.load(Path(__file__).parent / "data" / "torch.npz") as file:
-    TORCH = dict(file)
-SETTINGS = json.loads(str(TORCH["settings"]))
-MODELS = [f"{cell}-{layers}" for cell in CELLS for layers in (1, 3)]
-OPTIMIZED = ("rnn-1", "lstm-1", "gru-3")
 
 
 def setting(config, K, seed=0):
@@ -62,55 +64,32 @@ def test_loss_is_the_defined_one_averaged_over_streams():
 # --- PyTorch --------------------------------------------------------------------------------------
 
 
-def recorded_model(case, **options):
-    """The configuration of a recorded model, and its parameters."""
-    cell, layers = case.split("-")
-    m = TORCH[f"{case}/state"].shape[-1]
-    config = Config(cell=cell, layers=int(layers), hidden=m, dtype="float64", **options)
-    return config, named(config, TORCH[f"{case}/parameters"])
-
-
-def named(config, vector):
-    """Copies of the parameters that lie in a vector one after the other."""
-    shapes = parameter_shapes(config, TORCH["codes"].max() + 1)
-    parts = np.split(vector, np.cumsum([math.prod(shape) for shape in shapes.values()]))
-    *arrays, rest = (
-        part.reshape(shape).copy()
-        for part, shape in zip(parts, [*shapes.values(), (0,)], strict=True)
-    )
-    assert rest.size == 0
-    return dict(zip(shapes, arrays, strict=True))
-
-
-@pytest.mark.parametrize("case", MODELS)
-def test_loss_state_and_gradient_are_those_of_torch(case):
-    config, parameters = recorded_model(case)
-    codes = TORCH["codes"][: SETTINGS["T"] + 1]
-    forward = reference.forward(parameters, TORCH[f"{case}/state"], codes)
+@pytest.mark.parametrize("model", MODELS)
+def test_loss_state_and_gradient_are_those_of_torch(model):
+    parameters, codes = recorded_parameters(model), CODES[: T + 1]
+    forward = reference.forward(parameters, TORCH[f"{model}/state"], codes)
     gradient = reference.backward(parameters, forward, codes)
-    assert forward.loss == pytest.approx(float(TORCH[f"{case}/loss"]), rel=1e-14)
-    np.testing.assert_allclose(forward.state, TORCH[f"{case}/after"], rtol=0, atol=1e-14)
-    expected = named(config, TORCH[f"{case}/gradient"])
+    assert forward.loss == pytest.approx(float(TORCH[f"{model}/loss"]), rel=1e-14)
+    np.testing.assert_allclose(forward.state, TORCH[f"{model}/after"], rtol=0, atol=1e-14)
+    expected = recorded_parameters(model, "gradient")
     assert list(gradient) == list(expected)
     for name in expected:
         np.testing.assert_allclose(gradient[name], expected[name], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("case", OPTIMIZED)
-@pytest.mark.parametrize("optimizer", SETTINGS["optimizers"])
-def test_parameters_after_twenty_updates_are_those_of_torch(case, optimizer):
-    given = SETTINGS["optimizers"][optimizer]
-    clips = {"clip": math.inf, "clip_norm": math.inf}
-    config, parameters = recorded_model(case, **clips | given)
+@pytest.mark.parametrize("model", OPTIMIZED)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_parameters_after_twenty_updates_are_those_of_torch(model, optimizer):
+    config, parameters = recorded_config(model, optimizer), recorded_parameters(model)
     optimizer_state = reference.optimizer_state(config, parameters)
-    state, T = TORCH[f"{case}/state"], SETTINGS["T"]
-    for i in range(SETTINGS["updates"]):
-        codes = TORCH["codes"][i * T : (i + 1) * T + 1]
+    state = TORCH[f"{model}/state"]
+    for i in range(UPDATES):
+        codes = CODES[i * T : (i + 1) * T + 1]
         forward = reference.forward(parameters, state, codes)
         gradient = reference.backward(parameters, forward, codes)
         reference.update(config, parameters, gradient, optimizer_state, i)
         state = forward.state
-    expected = named(config, TORCH[f"{case}/{optimizer}"])
+    expected = recorded_parameters(model, optimizer)
     for name in expected:
         np.testing.assert_allclose(parameters[name], expected[name], rtol=0, atol=1e-14)
 
@@ -174,7 +153,7 @@ def test_everything_stays_in_the_dtype(dtype, cell, optimizer):
     gradient = reference.backward(parameters, forward, codes)
     optimizer_state = reference.optimizer_state(config, parameters)
     reference.update(config, parameters, gradient, optimizer_state, 0)
-    arrays = [forward.loss, forward.state, forward.p, *gradient.values(), *parameters.values()]
+    arrays = [forward.state, forward.p, *gradient.values(), *parameters.values()]
     for buffer in optimizer_state.values():
         arrays += buffer.values()
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}

@@ -144,16 +144,10 @@ def part(
         elif number == OPTIMIZER:
             for i in range(blocks.size):
                 block = blocks[i]
-                for r in range(used_rows[0] if block.shared == BY_USED_ROWS else block.rows):
-                    first = block.start + r * block.stride
-                    optimizer.update_elements(
-                        flat,
-                        rule,
-                        step,
-                        1.0,
-                        first,
-                        first + round_up(block.columns, lanes_of(flat.weight)),
-                    )
+                sparse = block.shared == BY_USED_ROWS
+                elements = optimizer.elements_of(flat, block.start)
+                count = (used_rows[0] if sparse else block.rows) * block.stride
+                optimizer.update_elements(elements, count, rule, step, 1.0)
         else:
             optimizer.update(team, 0, flat, blocks, sizes, used_rows, rule, step)
 

@@ -97,14 +97,11 @@ def add_rows(A, first, last, offset, begin, end, out, to, add):
     """
     width = lanes_of(A)
     row = A.shape[A.ndim - 1]
-    if not add:
-        zeros = mask_tail(load(A, 0), 0, 0.0)
-        for j in range(begin, end, width):
-            store(out, to + j, zeros)
-    for r in range(first, last):
-        start = r * row + offset
-        for j in range(begin, end, width):
-            store(out, to + j, load(out, to + j) + load(A, start + j))
+    for j in range(begin, end, width):
+        total = load(out, to + j) if add else mask_tail(load(out, to + j), 0, 0.0)
+        for r in range(first, last):
+            total = total + load(A, r * row + offset + j)
+        store(out, to + j, total)
 
 
 @jit

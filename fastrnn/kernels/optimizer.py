@@ -7,7 +7,7 @@ inside of the root, as the reference experiment does.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,44 +74,82 @@ class Flat(NamedTuple):
     norms: np.ndarray  # float64: squares of the gradient's rows, or vectors of columns
 
 
+class Elements(NamedTuple):
+    """Pointers (simd.at) to successive elements of the buffers of Flat."""
+
+    weight: Any
+    gradient: Any
+    momentum: Any
+    squares: Any
+
+
 @jit
-def adagrad(flat, rule, step, scale, first, last):
+def elements_of(flat, first):
+    """The elements from `first` on."""
+    return Elements(
+        at(flat.weight, first),
+        at(flat.gradient, first),
+        at(flat.momentum, first),
+        at(flat.squares, first),
+    )
+
+
+@jit
+def clipped(gradient, i, clip):
+    """The vector of the gradient at element i, clipped to ±clip."""
+    return minimum(maximum(load(gradient, i), -clip), clip)
+
+
+@jit
+def prepare(elements, count, rule, scale):
+    """The gradient clipped by norm and by value, with the weight decay added to it.
+
+    Kept apart, as the loops below have no registers left for it.
+    """
+    weight, gradient, _, _ = elements
+    for i in range(0, count, lanes_of(weight)):
+        g = minimum(maximum(load(gradient, i) * scale, -rule.clip), rule.clip)
+        store(gradient, i, fma(load(weight, i), rule.weight_decay, g))
+
+
+@jit
+def adagrad(elements, count, rule, step, clip):
     """squares += g², θ -= η g / √(squares + ε) (Duchi, Hazan and Singer 2011)."""
-    weight, squares = flat.weight, flat.squares
-    for i in range(first, last, lanes_of(weight)):
+    weight, gradient, _, squares = elements
+    for i in range(0, count, lanes_of(weight)):
         theta = load(weight, i)
-        g = clipped(flat, rule, scale, theta, i)
+        g = clipped(gradient, i, clip)
         total = fma(g, g, load(squares, i))
         store(squares, i, total)
         store(weight, i, fma(g * rsqrt(total + rule.epsilon), -step.eta, theta))
 
 
 @jit
-def rmsprop(flat, rule, step, scale, first, last):
+def rmsprop(elements, count, rule, step, clip):
     """squares = ρ squares + (1 - ρ) g², θ -= η g / (√squares + ε) (Hinton 2012, lecture 6)."""
-    weight, squares, momentum = flat.weight, flat.squares, flat.momentum
-    for i in range(first, last, lanes_of(weight)):
+    weight, gradient, momentum, squares = elements
+    for i in range(0, count, lanes_of(weight)):
         theta = load(weight, i)
-        g = clipped(flat, rule, scale, theta, i)
+        g = clipped(gradient, i, clip)
         mean = fma(g * g, 1.0 - rule.rho, load(squares, i) * rule.rho)
         store(squares, i, mean)
         g = g / (sqrt(mean) + rule.epsilon)
-        if momentum.size > 0:
+        if rule.momentum > 0.0:
             g = fma(load(momentum, i), rule.momentum, g)
             store(momentum, i, g)
         store(weight, i, fma(g, -step.eta, theta))
 
 
 @jit
-def adam(flat, rule, step, scale, first, last):
+def adam(elements, count, rule, step, clip):
     """Of g and g² running means, whose start at zero is corrected (Kingma and Ba 2014); AdamW lets
     the weights decay by themselves (Loshchilov and Hutter 2017)."""
-    weight, squares, momentum = flat.weight, flat.squares, flat.momentum
+    weight, gradient, momentum, squares = elements
     eta = step.eta / step.correction1
     root = 1.0 / math.sqrt(step.correction2)
-    for i in range(first, last, lanes_of(weight)):
+    for i in range(0, count, lanes_of(weight)):
         theta = load(weight, i)
-        g = clipped(flat, rule, scale, theta, i)
+        g = clipped(gradient, i, clip)
         before = load(momentum, i)
         mean = fma(g - before, 1.0 - rule.momentum, before)
         square = fma(g * g, 1.0 - rule.rho, load(squares, i) * rule.rho)
@@ -122,13 +160,13 @@ def adam(flat, rule, step, scale, first, last):
 
 
 @jit
-def sgd(flat, rule, step, scale, first, last):
+def sgd(elements, count, rule, step, clip):
     """θ -= η g, or with momentum v = μ v + g, θ -= η v; Nesterov's looks ahead by g + μ v."""
-    weight, momentum = flat.weight, flat.momentum
-    for i in range(first, last, lanes_of(weight)):
+    weight, gradient, momentum, _ = elements
+    for i in range(0, count, lanes_of(weight)):
         theta = load(weight, i)
-        g = clipped(flat, rule, scale, theta, i)
-        if momentum.size > 0:
+        g = clipped(gradient, i, clip)
+        if rule.momentum > 0.0:
             velocity = fma(load(momentum, i), rule.momentum, g)
             store(momentum, i, velocity)
             g = fma(velocity, rule.momentum, g) if rule.nesterov else velocity
@@ -136,37 +174,33 @@ def sgd(flat, rule, step, scale, first, last):
 
 
 @jit
-def clipped(flat, rule, scale, theta, i):
-    """The vector of the gradient at element i, clipped by norm and by value, and weight decay."""
-    g = minimum(maximum(load(flat.gradient, i) * scale, -rule.clip), rule.clip)
-    return fma(theta, rule.weight_decay, g)
-
-
-@jit
-def update_elements(flat, rule, step, scale, first, last):
-    """Update the elements from first to last - 1, whole vectors."""
+def update_elements(elements, count, rule, step, scale):
+    """Update `count` elements, in whole vectors; their gradient is scratch."""
+    clip = rule.clip
+    if scale != 1.0 or rule.weight_decay != 0.0:
+        prepare(elements, count, rule, scale)
+        clip = np.inf
     if rule.kind == ADAGRAD:
-        adagrad(flat, rule, step, scale, first, last)
+        adagrad(elements, count, rule, step, clip)
     elif rule.kind == ADAM:
-        adam(flat, rule, step, scale, first, last)
+        adam(elements, count, rule, step, clip)
     elif rule.kind == RMSPROP:
-        rmsprop(flat, rule, step, scale, first, last)
+        rmsprop(elements, count, rule, step, clip)
     else:
-        sgd(flat, rule, step, scale, first, last)
+        sgd(elements, count, rule, step, clip)
 
 
 @jit
-def update_rows(flat, blocks, i, rule, step, scale, first, last):
+def update_rows(flat, block, first, last, rule, step, scale):
     """Update rows of a matrix and their packed copies, by as many as stay in the cache."""
-    block = blocks[i]
     width = register_lanes_of(flat.weight)
     columns = round_up(block.columns, lanes_of(flat.weight))
     matrix = Matrix(at(flat.weight, block.start), block.stride, 1)
     panels, transposed = panels_of_block(flat.packed, block)
     for r in range(first, last, width):
         end = min(r + width, last)
-        start = block.start + r * block.stride
-        update_elements(flat, rule, step, scale, start, start + (end - r) * block.stride)
+        elements = elements_of(flat, block.start + r * block.stride)
+        update_elements(elements, (end - r) * block.stride, rule, step, scale)
         pack(matrix, r, end, columns, panels, transposed)
 
 
@@ -188,13 +222,13 @@ def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
         block = blocks[i]
         if block.shared == BY_ROWS:
             first, last = rows_of(team, thread, sizes, block, flat.weight)
-            update_rows(flat, blocks, i, rule, step, scale, first, last)
+            update_rows(flat, block, first, last, rule, step, scale)
             continue
         begin, end = columns_of(team, thread, block, flat.weight)
         sparse = block.shared == BY_USED_ROWS
         for j in range(used_rows[0] if sparse else block.rows):
             row = block.start + (used_rows[j + 1] if sparse else j) * block.stride
-            update_elements(flat, rule, step, scale, row + begin, row + end)
+            update_elements(elements_of(flat, row + begin), end - begin, rule, step, scale)
 
 
 @jit

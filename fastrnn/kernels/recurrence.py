@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit
-from fastrnn.kernels.simd import at, lanes_of, load, mask_tail, store
+from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
 from fastrnn.kernels.team import barrier, share
 from fastrnn.kernels.tiles import Matrix, columns_from, panels_of, product
 
@@ -31,17 +31,17 @@ def spans_of(sizes, shard, begin, end):
 
 
 @jit
-def multiply(a, panels, array, start, row, rows, n, sizes, begin, spans, columns, add, backwards):
-    """Rows of `array` = a · panels, or += it, in each of the `spans` of a shard's columns.
+def multiply(A, B, c, row, rows, n, begin, gate, spans, columns, backwards):
+    """C += A B for a shard's columns: `spans` times `columns`, from `begin` on, `gate` apart.
 
-    a        (rows, n)  in   Matrix
-    panels              in   Panels, of all columns
-    array               out  the columns that the panels go to begin at element `start`
+    A   (rows, n)  in   Matrix
+    B              in   Panels, of all columns
+    c              out  pointer to where the first of all columns begins; rows are `row` apart
     """
     for span in range(spans):
-        first = span * sizes.P + begin
-        c = Matrix(at(array, start + first), row, 1)
-        product(a, columns_from(panels, first), c, rows, n, columns, add, backwards)
+        first = span * gate + begin
+        C = Matrix(advance(c, first), row, 1)
+        product(A, columns_from(B, first), C, rows, n, columns, True, backwards)
 
 
 @jit
@@ -72,33 +72,32 @@ def forward(weights, packed, states, sizes, team, shard, layer, codes, first):
         hidden = (of_layer * steps + t) * row
         gates = (of_layer * steps + t) * columns
         for s in range(streams):
-            a = gates + s * steps * columns
+            inputs = gates + s * steps * columns
             if layer == 0:
                 u = codes[first + t - 1, shard.start + shard.first + s] * U.shape[1]
                 for k in range(spans):
                     at_span = k * sizes.P + begin
                     for j in range(at_span, at_span + span, width):
-                        store(A, a + j, load(U, u + j) + load(b, bias + j))
+                        store(A, inputs + j, load(U, u + j) + load(b, bias + j))
             if sizes.recurrent > 0:
-                q = a + sizes.gates * sizes.P
+                q = inputs + sizes.gates * sizes.P
                 for j in range(begin, end, width):
                     store(A, q + j, load(weights.n, layer * sizes.P + j))
         if shard.column_shares > 1:
             barrier(team, shard.thread)  # the other columns of h_{t-1}
         h_before = Matrix(at(H, hidden - row), steps * row, 1)
+        a = at(A, gates + sizes.recurrent)
         multiply(
             h_before,
             WT,
-            A,
-            gates + sizes.recurrent,
+            a,
             steps * columns,
             streams,
             sizes.m,
-            sizes,
             begin,
+            sizes.P,
             spans,
             span,
-            True,
             t % 2 == 0,
         )
         for s in range(streams):
@@ -132,21 +131,8 @@ def layer_inputs(weights, packed, states, sizes, shard, layer):
                 for j in range(at_span, at_span + span, width):
                     store(A, start + t * columns + j, load(b, bias + j))
         z = Matrix(at(Z, (((layer - 1) * Z.shape[1] + s) * steps + 1) * row), row, 1)
-        multiply(
-            z,
-            panels_of(packed.XT, layer - 1),
-            A,
-            start,
-            columns,
-            sizes.T,
-            sizes.m,
-            sizes,
-            begin,
-            spans,
-            span,
-            True,
-            False,
-        )
+        XT, a = panels_of(packed.XT, layer - 1), at(A, start)
+        multiply(z, XT, a, columns, sizes.T, sizes.m, begin, sizes.P, spans, span, False)
 
 
 @jit

@@ -203,7 +203,10 @@ class VectorModel(PrimitiveModel):
 
 
 def address(context, builder, array_type, array, offset) -> ir.Value:
-    """Pointer to the element `offset` places after the first of a contiguous array."""
+    """Pointer to the element `offset` places after the first of a contiguous array, or after that
+    of a pointer."""
+    if isinstance(array_type, types.CPointer):
+        return builder.gep(array, [offset])
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [offset])
 
@@ -277,7 +280,7 @@ def advance(typing, pointer, count):
 
 @intrinsic
 def load(typing, array, offset):
-    """The vector at element `offset` of a contiguous array."""
+    """The vector at element `offset` of a contiguous array, or from a pointer."""
     vector = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
@@ -288,7 +291,7 @@ def load(typing, array, offset):
 
 @intrinsic
 def store(typing, array, offset, vector):
-    """Write the vector to element `offset` of a contiguous array, and the following ones."""
+    """Write the vector to element `offset` of an array, as `load`, and to the following ones."""
 
     def codegen(context, builder, signature, args):
         store_vector(builder, args[2], address(context, builder, array, args[0], args[1]))

@@ -150,16 +150,20 @@ def product_of_pointers(
     width = register_lanes_of(C.first)
     vectors = -(-columns // width)
     # Rows and vectors are shared out as evenly as possible: 13 rows are tiles of 3, 3, 3 and 4, not
-    # three of 4 and a slow one of 1.
+    # three of 4 and a slow one of 1. A division takes as long as a piece of a small product.
     blocks = -(-rows // TILE_ROWS)
-    strips = -(-vectors // WIDEST[-(-rows // blocks)])
+    low = rows if blocks == 1 else rows // blocks
+    higher = rows - low * blocks
+    strips = -(-vectors // WIDEST[low + (higher > 0)])
+    narrow = vectors // strips
+    wider = vectors - narrow * strips
     for i in range(strips):
         strip = strips - 1 - i if backwards else i
-        v = vectors * strip // strips
-        strip_vectors = vectors * (strip + 1) // strips - v
+        v = strip * narrow + max(strip - (strips - wider), 0)
+        strip_vectors = narrow + (strip >= strips - wider)
         r = 0
-        for block in range(blocks, 0, -1):
-            block_rows = (rows - r) // block
+        for block in range(blocks):
+            block_rows = low + (block >= blocks - higher)
             tile(
                 block_rows,
                 strip_vectors,

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.errors import FastrnnError
+from fastrnn.parameters import name_of
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.files import AnyPath, check_picture, write
 from fastrnn.text.streams import chunks_per_epoch
@@ -109,8 +110,8 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     families, lacking = _fonts(set(filter(_printable, corpus.name)))
     title = axes.set_title(
         f"{_written(corpus.name, set() if text_stays else lacking)}\n"
-        f"m = {config.hidden}, T = {config.seq_length}, B = {config.batch}, "
-        f"learning rate {config.learning_rate:g}, {config.dtype}",
+        f"{name_of(config)}, T = {config.seq_length}, B = {config.batch}, "
+        f"{config.optimizer}, learning rate {config.learning_rate:g}, {config.dtype}",
         parse_math=False,  # a name may contain dollar signs
     )
     title.set_family([*title.get_family(), *families])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fastrnn.config import Config
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.text.streams import chunks_per_epoch
 
@@ -25,6 +26,13 @@ def failed(checkpoint: Checkpoint) -> bool:
     return last.update >= WINDOW or last.smooth_loss > EXPLODED * best.smooth_loss
 
 
+def smaller_clip(config: Config) -> str:
+    """What to try with clipping, in words."""
+    if config.clip < math.inf:
+        return "a smaller clip"
+    return "a smaller clip-norm" if config.clip_norm < math.inf else "a clip-norm"
+
+
 def diagnose(checkpoint: Checkpoint) -> list[str]:
     """Warnings for the user of a training that is over, each with what to try."""
     config, best, last = checkpoint.config, checkpoint.best, checkpoint.last
@@ -38,7 +46,7 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
     if failed(checkpoint):
         return [
             f"no update improved on the untrained model, which is what was kept; {lower}, "
-            "fewer hidden units or a smaller clip"
+            f"fewer hidden units or {smaller_clip(config)}"
         ]
     chunks = chunks_per_epoch(checkpoint.corpus.length, config.batch, config.seq_length)
     read_since = (last.update - best.update) / chunks
@@ -54,6 +62,6 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
     if last.update >= WINDOW and rose(FAR):
         return [
             f"the smooth loss ends at {last.smooth_loss:.4g}, far above its lowest, "
-            f"{best.smooth_loss:.4g} at update {best.update:,}; {lower}, or a smaller clip"
+            f"{best.smooth_loss:.4g} at update {best.update:,}; {lower}, or {smaller_clip(config)}"
         ]
     return []

@@ -16,8 +16,11 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastrnn.config import describe_training
 from fastrnn.console import ERR, OUT, ModelText, reason_of
 from fastrnn.errors import FastrnnError
+from fastrnn.memory import shown_bytes
+from fastrnn.network import training_memory
 from fastrnn.parameters import describe, per_character
 from fastrnn.storage.checkpoint import Checkpoint, Sample
 from fastrnn.storage.files import AnyPath, shown, write_all
@@ -123,11 +126,14 @@ class Progress(Notes):
     def started(self, trainer: Trainer, updates: int) -> None:
         if self._bar is not None:
             raise FastrnnError("a Progress shows one training at a time; give each one of its own")
-        corpus = trainer.corpus
+        corpus, config = trainer.corpus, trainer.config
+        characters = len(corpus.vocabulary)
+        memory = training_memory(config, characters, trainer.network.workers.threads)
         ERR.say(
-            f"{corpus.name}: {corpus.length:,} characters, {len(corpus.vocabulary)} distinct; "
+            f"{corpus.name}: {corpus.length:,} characters, {characters} distinct; "
             f"{trainer.streams.chunks:,} updates an epoch\n"
-            f"{describe(trainer.config, len(corpus.vocabulary))}"
+            f"{describe(config, characters)}; {describe_training(config)}; "
+            f"{shown_bytes(memory)} of memory"
         )
         self._epochs = -(-updates // trainer.streams.chunks)
         self._text = ModelText(trainer.corpus_info.encoding)

@@ -97,10 +97,11 @@ def powers(base: float, exponents: np.ndarray) -> np.ndarray:
     """base^n for each n ≥ 0, by squaring: the relative error is below n · 2^-52."""
     result, square = np.ones(len(exponents)), base
     remaining = exponents.copy()
-    while remaining.any():
-        result[remaining % 2 == 1] *= square
-        square *= square
-        remaining //= 2
+    with np.errstate(under="ignore"):
+        while remaining.any():
+            result[remaining % 2 == 1] *= square
+            square *= square
+            remaining //= 2
     return result
 
 

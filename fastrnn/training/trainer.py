@@ -19,6 +19,7 @@ from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, La
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.streams import Streams
 from fastrnn.training import schedule
+from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
@@ -122,7 +123,8 @@ class Trainer:
             update = self.update + 1 + int(np.argmin(finite))
             raise FastrnnError(
                 f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or a smaller clip"
+                f"try a lower learning rate than {self.config.learning_rate:g}, or "
+                f"{smaller_clip(self.config)}"
             )
         self.smooth_loss, self.lowest_smooth_loss = record.smooth_loss, record.lowest
         if record.lowest_index >= 0:

@@ -23,7 +23,7 @@ def training(points: int = 200, **changes: object) -> Checkpoint:
     if points:
         loss[lowest] = 39.6641
     best = Best(lowest, 39.6641, {})
-    last = Last(max(points - 1, 0), 0, 0, 40.0, {}, {}, np.zeros((1, 1)), {})
+    last = Last(max(points - 1, 0), 0, 0, 40.0, {}, {}, np.zeros((1, 1, 1)), {})
     values: dict = {
         "config": Config(),
         "vocabulary": "ab",
@@ -56,7 +56,9 @@ def test_picture_says_what_it_shows(tmp_path: Path) -> None:
     plot_loss(training(), tmp_path / "a.svg")
     found = texts(tmp_path / "a.svg")
     assert "tales" in found
-    assert "m = 100, T = 25, B = 1, learning rate 0.1, float32" in found
+    assert (
+        "vanilla RNN, 100 hidden units, T = 25, B = 1, adagrad, learning rate 0.1, float32"
+    ) in found
     assert "lowest 39.6641 at update 197" in found
     assert {"updates", "epochs", "bits per character"} <= set(found)
     # The last of these 5 epochs lacks one update, so 4 have ended.

@@ -1,5 +1,6 @@
 """What is said of a training's loss, and when."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -61,3 +62,20 @@ def test_diagnosis(checkpoint, update, loss, best, lowest, word) -> None:
     assert len(warnings) == (word is not None)
     assert word is None or word in warnings[0]
     assert failed(trained) == (word == "no update improved")
+
+
+@pytest.mark.parametrize(
+    ("clipping", "words"),
+    [
+        ({}, "a smaller clip"),
+        ({"clip": math.inf, "clip_norm": 25.0}, "a smaller clip-norm"),
+        ({"clip": math.inf}, "a clip-norm"),
+    ],
+    ids=str,
+)
+def test_the_remedy_is_the_clipping_that_was_chosen(checkpoint, clipping, words) -> None:
+    trained = replace(checkpoint, config=replace(checkpoint.config, **clipping))
+    (failure,) = diagnose(after(trained, 1000, 4.21, 0, 4.2))
+    assert failure.endswith(f"try a lower learning rate than 0.1, fewer hidden units or {words}")
+    (rise,) = diagnose(after(trained, 40_000, 1.4, 20_000, 1.0))
+    assert rise.endswith(f"try a lower learning rate than 0.1, or {words}")

@@ -143,5 +143,10 @@ def test_dropout_keys_are_all_different() -> None:
     assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.035
 
 
+def test_settings_of_the_user_for_numpy_do_not_matter() -> None:
+    with np.errstate(all="raise"):
+        assert powers(0.5, np.array([10**9])).tolist() == [0]
+
+
 def test_powers_of_nothing() -> None:
     assert powers(0.0, np.array([0, 1, 2])).tolist() == [1, 0, 0]

@@ -120,7 +120,7 @@ def test_any_division_gives_the_same_bits(tmp_path: Path) -> None:
         for count in sizes * 3:
             trainer.advance(count)
         assert (trainer.update, trainer.epoch, trainer.chunk) == (90, 3, 0)
-        assert not trainer.network.hidden.any()
+        assert not trainer.network.state.any()
         results.add(bits(trainer.checkpoint(), tmp_path))
     assert len(results) == 1
 
