@@ -138,5 +138,5 @@ MARKDOWN = (
 def test_the_text() -> None:
     text = peers.format_tables(fixed_rows())
     assert "  torch-nn             2       15,000      26.7       8.00×" in text
-    assert "\n  fastrnn on 2 threads is 4.00× as fast as torch-nn  on 1 thread\n" in text
+    assert "\n  fastrnn on 2 threads is 4.00× as fast as torch-nn on 1 thread\n" in text
     assert all(len(line) <= 100 for line in text.splitlines())
