@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from common import RESULTS, log, origin, save
+from common import log, origin, result_path
 from fastrnn.config import EPOCHS, Config
 from fastrnn.errors import FastrnnError
+from fastrnn.measure.results import save
 from fastrnn.network import Network
 from fastrnn.parameters import Parameters
 from fastrnn.text.corpus import Corpus, read_corpus
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         loss = "diverged" if row["loss"] is None else f"{row['loss']:.3f} nats per character"
         log(f"B={batch} learning rate {rate:g}: {loss}, {row['seconds']} s")
     result["hidden"], result["seq_length"] = config.hidden, config.seq_length
-    save(result, RESULTS / "learning_rates" / f"{options.name}.json")
+    save(result, result_path("learning_rates", options.name))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from common import RESULTS, log, origin, save
+from common import log, origin, result_path
 from fastrnn.config import EPOCHS, Config
+from fastrnn.measure.results import save
 from fastrnn.text.corpus import Corpus, read_corpus
 from learning_rates import JUDGED, run
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     with ThreadPoolExecutor(options.workers) as pool:
         result["rows"] = list(pool.map(row, product(texts, HIDDEN, LEARNING_RATES)))
     result["seq_length"] = Config.seq_length
-    save(result, RESULTS / "model_sizes" / f"{options.name}.json")
+    save(result, result_path("model_sizes", options.name))
 
 
 if __name__ == "__main__":

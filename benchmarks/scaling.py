@@ -13,7 +13,7 @@ larger of two times that no program can go below which multiplies by W one time 
                     each thread reading its share of it, at the bandwidth of memory of this size
 
 Both limits are measured here, with as many threads at once; the bandwidth for sizes of 16 kB, which
-the first-level cache holds, up to 512 MB. Writing, the output layer's weights, gradients and the
+the first-level cache holds, up to 256 MB. Writing, the output layer's weights, gradients and the
 optimizer's memory are not counted: they are touched once in an update, not once in a time step.
 
 The sweep over the size of the text, 1 MB to 1 GB, times fastrnn.train's loop at places spread over
@@ -25,73 +25,68 @@ written, so most of them will be in the system's file cache.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from common import RESULTS, Steps, Timed, interleaved, load, log, origin, save
-from fastrnn.config import Config
-from fastrnn.kernels import benchmark
+from common import command_of, log, result_path
 from fastrnn.kernels.compile import kernel_folder
-from fastrnn.measure import bench
-from fastrnn.measure.bench import MARK, Shape, count_threads, digits
-from fastrnn.memory import aligned_zeros
-from fastrnn.report.plots import BLUE, GREY, RED, write_picture
+from fastrnn.measure import methods
+from fastrnn.measure.harness import Task, measure
+from fastrnn.measure.results import LIMIT, Case, Result, Row, count_threads, digits, load
+from fastrnn.report.plots import BLUE, GREY, RED, Picture, default_settings, write_picture
 from fastrnn.text.corpus import read_corpus
-from fastrnn.threads import Workers, available_cores
+from fastrnn.threads import available_cores
 from fastrnn.training.trainer import Trainer
-from methods import peak_memory
+from peers import vanilla
 
 DOCS = Path(__file__).parent.parent / "docs"
-DTYPE = np.dtype("float32")
-BASE = Shape(256, 80, 50, 32)
+BASE = vanilla(256, 80, 50, 32)
+
+
+def changed(case: Case, **settings: Any) -> Case:
+    return replace(case, config=replace(case.config, **settings))
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One size that varies, around some shapes."""
+    """One size that varies, around some cases."""
 
     axis: str  # its name in the picture
-    varied: str  # a field of Shape, or threads
-    shapes: tuple[Shape, ...]
+    varied: str  # a setting of Config, or threads
+    cases: tuple[Case, ...]
     sizes: tuple[int, ...] = ()
 
 
-ONE_STREAM, LARGE = BASE._replace(B=1), BASE._replace(m=1024)
+ONE_STREAM, LARGE = changed(BASE, batch=1), changed(BASE, hidden=1024)
 SWEEPS = {
     "hidden": Sweep(
         "hidden units m",
-        "m",
+        "hidden",
         (BASE, ONE_STREAM),
         (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
     ),
-    "batch": Sweep("streams B", "B", (BASE, LARGE), (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+    "batch": Sweep("streams B", "batch", (BASE, LARGE), (1, 2, 4, 8, 16, 32, 64, 128, 256)),
     "length": Sweep(
-        "sequence length T", "T", (BASE, ONE_STREAM), (10, 15, 20, 25, 35, 50, 75, 100, 150, 200)
+        "sequence length T",
+        "seq_length",
+        (BASE, ONE_STREAM),
+        (10, 15, 20, 25, 35, 50, 75, 100, 150, 200),
     ),
-    "threads": Sweep("threads", "threads", (BASE, ONE_STREAM, LARGE, LARGE._replace(B=1))),
+    "threads": Sweep("threads", "threads", (BASE, ONE_STREAM, LARGE, changed(LARGE, batch=1))),
 }
-QUICK = {
-    "hidden": (32, 100, 256),
-    "batch": (1, 8, 32),
-    "length": (10, 50, 100),
-}
-READ = [2**i for i in range(14, 30)]  # bytes of a thread, for the bandwidth; the last of all
+QUICK = {"hidden": (32, 100, 256), "batch": (1, 8, 32), "length": (10, 50, 100)}
+READ = [2**i for i in range(14, 29)]  # bytes of a thread, for the bandwidth
 TEXTS = [10**6, 10**7, 10**8, 10**9]  # characters
 QUICK_TEXTS = [10**6, 2 * 10**7]
-SLICES = 20  # of a training, spread over the text
 
 
 def thread_counts(most: int) -> list[int]:
@@ -99,13 +94,11 @@ def thread_counts(most: int) -> list[int]:
     return sorted({1, most} | {2**i for i in range(most.bit_length()) if 2**i <= most})
 
 
-def points(sweep: Sweep, sizes: Sequence[int], most: int) -> list[tuple[Shape, int]]:
-    """Shapes and threads of a sweep."""
+def points(sweep: Sweep, sizes: Sequence[int], most: int) -> list[tuple[Case, int]]:
+    """Cases and threads of a sweep."""
     if sweep.varied == "threads":
-        return [(shape, count) for shape in sweep.shapes for count in thread_counts(most)]
-    return [
-        (shape._replace(**{sweep.varied: size}), most) for shape in sweep.shapes for size in sizes
-    ]
+        return [(case, count) for case in sweep.cases for count in thread_counts(most)]
+    return [(changed(case, **{sweep.varied: size}), most) for case in sweep.cases for size in sizes]
 
 
 # --- the roofline -------------------------------------------------------------------------------
@@ -126,81 +119,66 @@ class Roofline:
         self.threads, self.limit, self.sizes, self.bandwidth = threads, limit, sizes, bandwidth
 
     @classmethod
-    def of(cls, data: dict[str, Any], threads: int) -> Roofline:
-        """From a result."""
-        limit = next(row["rates"] for row in data["limit"] if row["threads"] == threads)
-        rows = [row for row in data["bandwidth"] if row["threads"] == threads]
-        # The best round: a limit that something else held down for a while would be none.
-        sizes, rates = [row["bytes"] for row in rows], [max(row["rates"]) for row in rows]
-        return cls(threads, max(limit), sizes, rates)
+    def of(cls, rows: Iterable[Row], threads: int) -> Roofline:
+        """From what was measured."""
+        limit, sizes, bandwidth = 0.0, [], []
+        for row in rows:
+            # The best round: a limit that something else held down for a while would be none.
+            if row.method == LIMIT and row.threads == threads:
+                limit = row.case.operations() / min(row.seconds)
+            if row.method == "reading" and row.threads == threads:
+                sizes.append(row.details["bytes"])
+                bandwidth.append(threads * row.details["bytes"] / min(row.seconds))
+        return cls(threads, limit, sizes, bandwidth)
 
-    def compute(self, shape: Shape) -> float:
+    def compute(self, case: Case) -> float:
         """Seconds per character of the multiply-adds alone."""
-        return bench.flops(shape, "step") / self.limit / (shape.T * shape.B)
+        return case.operations() / self.limit / case.characters_read
 
-    def reading(self, shape: Shape) -> float:
+    def reading(self, case: Case) -> float:
         """Seconds per character of reading W alone."""
-        bytes_of_W = shape.m * shape.m * DTYPE.itemsize
+        config = case.config
+        bytes_of_W = config.hidden**2 * np.dtype(config.dtype).itemsize
         sizes, rates = np.log(self.sizes), np.log(self.bandwidth)
         rate = np.exp(np.interp(np.log(bytes_of_W / self.threads), sizes, rates))
         # The first time step back has no product.
-        return float((2 * shape.T - 1) * bytes_of_W / rate / (shape.T * shape.B))
+        return float((2 * config.seq_length - 1) * bytes_of_W / rate / case.characters_read)
 
 
 # --- measuring ----------------------------------------------------------------------------------
 
 
-def measure(cases: Sequence[tuple[Shape, int]], rounds: int, seconds: float) -> dict[str, Any]:
-    """Times of all shapes and threads, and the limits of these numbers of threads."""
-    one = DTYPE.type(1)
-    operations = 1000 * benchmark.operations(one)
-    works: dict[Any, Timed] = {}
-    # Filled: all pages of an array that nobody has written to are the same page of zeros.
-    memory = aligned_zeros(READ[-1] // DTYPE.itemsize, DTYPE)
-    memory[...] = 1
+def tasks_of(cases: Sequence[tuple[Case, int]]) -> list[Task]:
+    """All cases, and the limits of these numbers of threads."""
+    tasks = []
     for threads in sorted({threads for _, threads in cases}):
-        workers = Workers(threads)
-
-        def multiply_add(count: int, workers: Workers = workers) -> None:
-            workers.run(lambda thread: benchmark.multiply_adds(one / 2, one, 1000 * count))
-
-        works["limit", threads] = Timed(multiply_add, seconds)
-        largest = memory.size // threads // 4096 * 4096  # whole pages
-        for size in [size // DTYPE.itemsize for size in READ]:
-            if size > largest:
-                continue
-            arrays = [memory[i * largest : i * largest + size] for i in range(threads)]
-
-            def read(count: int, workers: Workers = workers, arrays: Any = arrays) -> None:
-                workers.run(lambda thread: benchmark.read(arrays[thread], count))
-
-            works["bandwidth", threads, size * DTYPE.itemsize] = Timed(read, seconds / 2)
-    for shape, threads in cases:
-        steps = Steps(shape, DTYPE.name, threads)
-        works[shape, threads] = Timed(steps.train, seconds, steps.most, steps.reset)
-        log(f"{shape}, threads: {threads}")
-    log("measuring")
-    times = interleaved(works, rounds)
-    result: dict[str, Any] = {"limit": [], "bandwidth": [], "rows": []}
-    for key, seconds_each in times.items():
-        if key[0] == "limit":
-            rates = [key[1] * operations / t for t in seconds_each]
-            result["limit"].append({"threads": key[1], "rates": rates})
-        elif key[0] == "bandwidth":
-            rates = [key[1] * key[2] / t for t in seconds_each]
-            row = {"threads": key[1], "bytes": key[2], "rates": rates}
-            result["bandwidth"].append(row)
-        else:
-            shape, threads = key
-            row = {"shape": shape._asdict(), "threads": threads, "seconds": seconds_each}
-            result["rows"].append(row)
-    return result
+        tasks.append(Task(LIMIT, BASE, threads))
+        tasks += [Task("reading", BASE, threads, options={"bytes": size}) for size in READ]
+    return tasks + [Task("fastrnn", case, threads) for case, threads in cases]
 
 
-CHILD = (
-    "import json, sys; request = json.loads(sys.argv[1]); sys.path[:] = request.pop('path'); "
-    "from scaling import train_on; train_on(**request)"
-)
+class OnText(methods.Method):
+    """fastrnn.train's loop at places spread over a text."""
+
+    def __init__(self, problem: methods.Problem, text: str):
+        start = time.perf_counter()
+        corpus = read_corpus([text])
+        self.reading = time.perf_counter() - start
+        self.length = corpus.length
+        self.trainer = Trainer(corpus, problem.config, problem.threads)
+        self.most = max(self.trainer.streams.chunks // 4, 1)
+        self.place = 0.0
+
+    def prepare(self, phase: str) -> None:
+        # The golden ratio's multiples never come close to each other.
+        self.place = (self.place + (math.sqrt(5) - 1) / 2) % 1
+        self.trainer.chunk = int(self.place * (self.trainer.streams.chunks - self.most))
+
+    def work(self, phase: str) -> methods.Work:
+        return self.trainer.advance
+
+    def details(self) -> dict[str, Any]:
+        return {"length": self.length, "encoding": self.reading}
 
 
 def write_text(path: Path, characters: int) -> None:
@@ -214,120 +192,94 @@ def write_text(path: Path, characters: int) -> None:
             characters -= file.write(text[:characters])
 
 
-def train_on(text: str, shape: list[int], threads: int, seconds: float) -> None:
-    """Send the seconds per character of slices of a training, and the most memory."""
-    imported = peak_memory()
-    start = time.perf_counter()
-    corpus = read_corpus([text])
-    reading = time.perf_counter() - start
-    m, _, T, B = shape
-    trainer = Trainer(corpus, Config(hidden=m, seq_length=T, batch=B), threads)
-    chunks, times = trainer.streams.chunks, []
-    count = 1
-    for i in range(-2, SLICES):  # two to find out how many updates a slice may have
-        trainer.chunk = max(i, 0) * (chunks - count) // (SLICES - 1)
-        start = time.perf_counter()
-        trainer.advance(count)
-        elapsed = time.perf_counter() - start
-        if i < 0:
-            count = min(max(int(seconds / elapsed * count), 1), chunks)
-        else:
-            times.append(elapsed / (count * T * B))
-    memory = {"imported": imported, "peak": peak_memory()}
-    sizes = {"characters": corpus.length, "K": len(corpus.vocabulary)}
-    message = {**sizes, "seconds": times, "reading": reading, "memory": memory}
-    print(f"\n{MARK}{json.dumps(message)}", flush=True)
-
-
-def measure_texts(
-    sizes: Sequence[int], shape: Shape, threads: int, seconds: float
-) -> list[dict[str, Any]]:
+def measure_texts(sizes: Sequence[int], threads: int, **how: Any) -> list[Row]:
     """A training on a text of each size, in a process of its own."""
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder, "text.txt")
         # Encoded texts are to go with the folder, but kernels are not to be compiled again.
         environment = {"XDG_CACHE_HOME": folder, "NUMBA_CACHE_DIR": str(kernel_folder().parent)}
-        # The smallest twice: the first process may have to compile, which takes memory.
-        for i, size in enumerate([sizes[0], *sizes]):
+        tasks = []
+        for size in sizes:
             log(f"a text of {size:,} characters")
+            text = Path(folder, f"{size}.txt")
             write_text(text, size)
-            request = {"path": sys.path, "text": str(text), "shape": shape}
-            request |= {"threads": threads, "seconds": seconds}
-            done = subprocess.run(
-                [sys.executable, "-c", CHILD, json.dumps(request)],
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            line = next(x for x in done.stdout.splitlines() if x.startswith(MARK))
-            if i > 0:
-                rows.append({"threads": threads, **json.loads(line.removeprefix(MARK))})
-    return rows
+            case = replace(BASE, characters=len(read_corpus().vocabulary))
+            program, options = ("scaling", "OnText"), {"text": str(text)}
+            tasks.append(Task("training", case, threads, program=program, options=options))
+        return measure([tasks], apart=True, environment=environment, **how).rows
 
 
 # --- showing ------------------------------------------------------------------------------------
 
 
-def format_table(data: dict[str, Any]) -> str:
+def sweeps_of(result: Result) -> dict[tuple[Case, int], Row]:
+    """The rows of whole steps, by case and threads."""
+    return {(row.case, row.threads): row for row in result.rows if row.method == "fastrnn"}
+
+
+def texts_of(result: Result) -> list[Row]:
+    return [row for row in result.rows if row.method == "training"]
+
+
+def format_table(result: Result) -> str:
     """Everything measured, as text: nanoseconds per character, and the bounds beside them."""
-    lines = []
-    for row in data["limit"]:
-        lines.append(f"threads: {row['threads']}, {digits(max(row['rates']) / 1e9)} GFLOP/s")
+    steps, texts = sweeps_of(result), texts_of(result)
+    rooflines = {threads: Roofline.of(result.rows, threads) for _, threads in steps}
+    lines = [
+        f"threads: {threads}, {digits(roofline.limit / 1e9)} GFLOP/s"
+        for threads, roofline in sorted(rooflines.items())
+    ]
     layout = "{:<28}{:>8}{:>12}{:>15}{:>12}"
     lines += ["", layout.format("", "threads", "ns/char", "multiply-adds", "reading W")]
-    for row in data["rows"]:
-        shape, threads = Shape(**row["shape"]), row["threads"]
-        roofline = Roofline.of(data, threads)
-        times = per_character(row), roofline.compute(shape), roofline.reading(shape)
-        lines.append(layout.format(str(shape), threads, *(digits(1e9 * t) for t in times)))
+    for (case, threads), row in steps.items():
+        roofline = rooflines[threads]
+        times = row.per_character, roofline.compute(case), roofline.reading(case)
+        lines.append(layout.format(str(case), threads, *(digits(1e9 * t) for t in times)))
     lines += ["", layout.format("text, characters", "threads", "ns/char", "memory, MB", "read, s")]
-    for row in data["texts"]:
-        cells = 1e9 * median(row["seconds"]), row["memory"]["peak"] / 1e6, row["reading"]
-        lines.append(layout.format(f"{row['characters']:,}", row["threads"], *map(digits, cells)))
+    for row in texts:
+        memory, encoding = row.details["memory"]["peak"] / 1e6, row.details["encoding"]
+        cells = map(digits, (1e9 * row.per_character, memory, encoding))
+        lines.append(layout.format(f"{row.details['length']:,}", row.threads, *cells))
     return "\n".join(lines)
-
-
-def per_character(row: dict[str, Any]) -> float:
-    return median(row["seconds"]) / (row["shape"]["T"] * row["shape"]["B"])
 
 
 COLOURS = (BLUE, RED, "#3a923a", "#8a5fb0")
 LINES = {"multiply-adds": "--", "reading W": ":"}
 
 
-def plot(data: dict[str, Any], folder: Path) -> None:
-    """Draw a picture of every sweep that the result has."""
-    most = max(row["threads"] for row in data["rows"])
-    rows = {(Shape(**row["shape"]), row["threads"]): row for row in data["rows"]}
+def plot(result: Result, folder: Path) -> None:
+    """Draw a picture of every sweep, and of the texts."""
     for name, sweep in SWEEPS.items():
-        draw_sweep(data, sweep, rows, most, folder / f"scaling-{name}.png")
-    draw_texts(data, folder / "scaling-corpus.png")
+        with default_settings():
+            figure = sweep_figure(result, sweep)
+        write_picture(figure, folder / f"scaling-{name}.png")
+    with default_settings():
+        figure = texts_figure(result)
+    write_picture(figure, folder / "scaling-corpus.png")
 
 
-def draw_sweep(data: dict[str, Any], sweep: Sweep, rows: dict, most: int, path: Path) -> None:
+def sweep_figure(result: Result, sweep: Sweep) -> Picture:
     """Nanoseconds per character over what varies, and the lower bounds."""
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    steps = sweeps_of(result)
+    most = max(threads for _, threads in steps)
     varied = sweep.varied
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Picture(figsize=(7, 4.6), layout="constrained")
     axes = figure.add_subplot()
     ticks: set[int] = set()
     drawn: set[str] = set()
-    for base, colour in zip(sweep.shapes, COLOURS, strict=False):
+    for base, colour in zip(sweep.cases, COLOURS, strict=False):
         found = {}
-        for (shape, threads), row in rows.items():
-            if varied == "threads" and shape == base:
+        for (case, threads), row in steps.items():
+            if varied == "threads" and case == base:
                 found[threads] = row
             elif varied != "threads" and threads == most:
-                size = getattr(shape, varied)
-                if shape == base._replace(**{varied: size}):
+                size = getattr(case.config, varied)
+                if case == changed(base, **{varied: size}):
                     found[size] = row
         sizes = sorted(found)
         ticks |= set(sizes)
-        times = [1e9 * per_character(found[size]) for size in sizes]
+        times = [1e9 * found[size].per_character for size in sizes]
         axes.plot(sizes, times, color=colour, marker="o", markersize=4, linewidth=1.4)
         axes.annotate(
             label(base, varied),
@@ -338,18 +290,7 @@ def draw_sweep(data: dict[str, Any], sweep: Sweep, rows: dict, most: int, path: 
             color=colour,
             annotation_clip=False,
         )
-        # Limits are known for the numbers of threads that were measured; other sizes may be any.
-        grid = sizes if varied == "threads" else list(np.geomspace(sizes[0], sizes[-1], 200))
-        bounds = []
-        for size in grid:
-            shape = base if varied == "threads" else base._replace(**{varied: size})
-            roofline = Roofline.of(data, size if varied == "threads" else most)
-            bounds.append(
-                max(
-                    (1e9 * roofline.compute(shape), "multiply-adds"),
-                    (1e9 * roofline.reading(shape), "reading W"),
-                )
-            )
+        grid, bounds = bounds_of(result, sweep, base, sizes, most)
         start = 0
         for reason, run in groupby(reason for _, reason in bounds):
             end = start + len(list(run))
@@ -372,36 +313,56 @@ def draw_sweep(data: dict[str, Any], sweep: Sweep, rows: dict, most: int, path: 
     figure.legend(
         handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9
     )
-    fixed = {name: size for name, size in BASE._asdict().items() if name in ("K", "T")}
-    fixed.pop(varied, None)
-    sizes_named = ", ".join(f"{name} = {size}" for name, size in fixed.items())
+    fixed = "" if varied == "seq_length" else f", T = {BASE.config.seq_length}"
     threads = "" if varied == "threads" else f", {count_threads(most)}"
-    caption(figure, data, f"{sizes_named}, {DTYPE.name}{threads}")
-    write_picture(figure, path)
+    caption(figure, result, f"K = {BASE.characters}{fixed}, {BASE.config.dtype}{threads}")
+    return figure
 
 
-def draw_texts(data: dict[str, Any], path: Path) -> None:
+def bounds_of(
+    result: Result, sweep: Sweep, base: Case, sizes: list[int], most: int
+) -> tuple[Sequence[float], list[tuple[float, str]]]:
+    """Sizes, and at each the larger of the two limits in nanoseconds, and which it is."""
+    grid: Sequence[float] = sizes
+    places = sizes
+    if sweep.varied == "threads":  # limits are known for the numbers that were measured
+        known = [(Roofline.of(result.rows, threads), base) for threads in sizes]
+    else:  # so fine that the limits meet in a point
+        grid = np.geomspace(sizes[0], sizes[-1], 200)
+        places = sorted({round(size) for size in grid})
+        roofline = Roofline.of(result.rows, most)
+        known = [(roofline, changed(base, **{sweep.varied: size})) for size in places]
+    limits = {
+        "multiply-adds": [1e9 * roofline.compute(case) for roofline, case in known],
+        "reading W": [1e9 * roofline.reading(case) for roofline, case in known],
+    }
+    curves = [
+        [(y, name) for y in np.exp(np.interp(np.log(grid), np.log(places), np.log(values)))]
+        for name, values in limits.items()
+    ]
+    return grid, list(map(max, *curves))
+
+
+def texts_figure(result: Result) -> Picture:
     """Time and memory over the size of the text."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    rows = data["texts"]
-    if not rows:
-        return
-    shape = Shape(**data["text_shape"])
-    sizes = [row["characters"] / 1e6 for row in rows]
-    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    rows = texts_of(result)
+    case, threads = rows[0].case, rows[0].threads
+    sizes = [row.details["length"] / 1e6 for row in rows]
+    times = [1e9 * row.per_character for row in rows]
+    figure = Picture(figsize=(9, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(sizes, [1e9 * median(row["seconds"]) for row in rows], "o-", color=BLUE, markersize=4)
-    roofline = Roofline.of(data, rows[0]["threads"])
-    bound = max(roofline.compute(shape), roofline.reading(shape))
-    left.axhline(1e9 * bound, color=BLUE, linestyle="--", linewidth=1.2)
-    note(left, "training", sizes[0], 1e9 * median(rows[0]["seconds"]), BLUE)
-    note(left, "limit: multiply-adds", sizes[0], 1e9 * bound, BLUE)
+    left.plot(sizes, times, "o-", color=BLUE, markersize=4)
+    roofline = Roofline.of(result.rows, threads)
+    bound = 1e9 * max(roofline.compute(case), roofline.reading(case))
+    left.axhline(bound, color=BLUE, linestyle="--", linewidth=1.2)
+    note(left, "training", sizes[0], times[0], BLUE)
+    note(left, "limit: multiply-adds", sizes[0], bound, BLUE)
     left.set_ylim(0, 1.15 * left.get_ylim()[1])
     left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
     left.set_ylabel("nanoseconds per character")
-    peak = [row["memory"]["peak"] / 1e6 for row in rows]
+    peak = [row.details["memory"]["peak"] / 1e6 for row in rows]
     right.plot(sizes, peak, "o-", color=BLUE, markersize=4)
     right.plot(sizes, sizes, color=GREY, linewidth=1.2)
     note(right, "most memory held", sizes[0], peak[0], BLUE)
@@ -418,9 +379,8 @@ def draw_texts(data: dict[str, Any], path: Path) -> None:
         axes.minorticks_off()
         plain(axes)
         axes.set_xlabel("text, millions of characters")
-    named = ", ".join(f"{name} = {size}" for name, size in shape._asdict().items())
-    caption(figure, data, f"{named}, {DTYPE.name}, {count_threads(rows[0]['threads'])}")
-    write_picture(figure, path)
+    caption(figure, result, f"{case}, {case.config.dtype}, {count_threads(threads)}")
+    return figure
 
 
 def note(axes: Any, text: str, x: float, y: float, colour: str, offset=(0, 7)) -> None:
@@ -428,10 +388,11 @@ def note(axes: Any, text: str, x: float, y: float, colour: str, offset=(0, 7)) -
     axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", color=colour)
 
 
-def label(shape: Shape, varied: str) -> str:
-    """What tells a shape from the others of its sweep."""
-    names = {"m": ("B",), "B": ("m",), "T": ("B",), "threads": ("m", "B")}[varied]
-    return ", ".join(f"{name} = {getattr(shape, name)}" for name in names)
+def label(case: Case, varied: str) -> str:
+    """What tells a case from the others of its sweep."""
+    sizes = {"m": case.config.hidden, "B": case.config.batch}
+    names = {"hidden": "B", "batch": "m", "seq_length": "B", "threads": "mB"}[varied]
+    return ", ".join(f"{name} = {sizes[name]}" for name in names)
 
 
 def digits_or_whole(number: float) -> str:
@@ -451,10 +412,10 @@ def plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def caption(figure: Any, data: dict[str, Any], what: str) -> None:
-    machine = data["machine"]
+def caption(figure: Any, result: Result, what: str) -> None:
+    machine = result.machine
     where = f"{machine['cpu']} ({machine['instructions']})"
-    figure.supxlabel(f"{what}; {where}, {data['date'][:10]}", fontsize=8, color=GREY)
+    figure.supxlabel(f"{what}; {where}, {result.date[:10]}", fontsize=8, color=GREY)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -467,23 +428,21 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=int, help="at most (default: physical cores)")
     options = parser.parse_args(arguments)
-    path = RESULTS / "scaling" / f"{options.name}.json"
+    path = result_path("scaling", options.name)
     if options.plot:
         return plot(load(path), DOCS)
-    result = origin("scaling", arguments)
     most = options.threads or available_cores()
-    cases = {}  # some shapes are in several sweeps
+    cases: dict[tuple[Case, int], None] = {}  # some are in several sweeps
     for name, sweep in SWEEPS.items():
-        cases |= dict.fromkeys(
-            points(sweep, QUICK.get(name, ()) if options.quick else sweep.sizes, most)
-        )
-    result["rounds"], seconds = (3, 0.02) if options.quick else (7, 0.1)
-    result |= measure(list(cases), result["rounds"], seconds)
+        sizes = QUICK.get(name, ()) if options.quick else sweep.sizes
+        cases |= dict.fromkeys(points(sweep, sizes, most))
+    rounds, sample = (3, 0.02) if options.quick else (7, 0.1)
+    how: dict[str, Any] = {"command": command_of("scaling", arguments), "sample": sample}
+    result = measure([tasks_of(list(cases))], rounds=rounds, **how)
     texts = QUICK_TEXTS if options.quick else TEXTS
-    result["texts"] = measure_texts(texts, BASE, most, seconds)
-    result["text_shape"] = BASE._replace(K=result["texts"][0]["K"])._asdict()
+    result.rows.extend(measure_texts(texts, most, rounds=2 * rounds, **how))
     print(format_table(result))
-    save(result, path)
+    result.save(path)
 
 
 if __name__ == "__main__":

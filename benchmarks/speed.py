@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
-from pathlib import Path
 
+from common import command_of, result_path
 from fastrnn.measure import bench
-
-RESULTS = Path(__file__).parent / "results" / "speed"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="of the machine, such as zen5")
     parser.add_argument("--seconds", type=float, default=15.0, help="of measuring (default 15)")
-    arguments = parser.parse_args()
-    command = f"python benchmarks/speed.py {arguments.name} --seconds {arguments.seconds:g}"
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NUMBA_CACHE_DIR"] = folder
-        result = bench.run(seconds=arguments.seconds, command=command)
-    result.save(RESULTS / f"{arguments.name}.json")
+        result = bench.run(options.seconds, command=command_of("speed", sys.argv[1:]))
+    result.save(result_path("speed", options.name))
     print(bench.format_table(result))
 
 

@@ -12,31 +12,28 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import profiling
-from common import describe_origin
-from fastrnn.measure.bench import (
-    PHASES,
+from fastrnn.measure.bench import baseline_of, describe, describe_times
+from fastrnn.measure.operations import PHASES
+from fastrnn.measure.results import (
+    LIMIT,
     Result,
-    Row,
-    Shape,
-    count_threads,
-    describe,
-    describe_limits,
-    digits,
-)
-from peers import (
-    HAND,
-    PEERS,
-    all_threads,
     by_case,
-    describe_summary,
-    fastest,
-    ratio,
-    read_rows,
+    count_threads,
+    describe_limits,
+    describe_origin,
+    digits,
+    find,
+    load,
+    percent,
+    share_of_limit,
 )
+from peers import HAND, PEERS, describe_summary, fastest, ratio, thread_counts
 
 HERE = Path(__file__).parent
 
@@ -46,27 +43,51 @@ COLUMNS = (
 )
 
 
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    """In Markdown; the first columns are words, the others numbers."""
+    layout = "|---" * words + "|--:" * (len(heads) - words) + "|"
+    return "\n".join([line_of(heads), layout, *map(line_of, rows)])
+
+
+def line_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def bold(cell: str) -> str:
+    return f"**{cell}**" if cell else ""
+
+
+def how(data: dict[str, Any]) -> str:
+    """By what command a result was made, and when."""
+    return f"`{data['command']}`, {data['date'][:10]}."
+
+
 def speed(result: Result) -> str:
     """A table of how many times as fast as NumPy, and a paragraph that says where."""
-    cases: dict[tuple, dict[str, Row]] = {}
-    for row in result.rows:
-        cases.setdefault((row.shape, row.dtype, row.threads), {})[row.phase] = row
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
-    for (shape, dtype, threads), rows in cases.items():
-        step = rows["step"]
-        name = f"{shape}, {count_threads(threads)}" if shape.B > 1 else str(shape)
-        ratios = (f"{digits(rows[phase].ratio)}×" if phase in rows else "" for phase in PHASES)
-        cells = [name, dtype, *ratios]
-        cells[-1] = f"**{cells[-1]}**"
-        cells += [digits(1e6 * median(times)) for times in (step.baseline, step.ours)]
-        cells += [digits(step.characters_per_second), f"{100 * step.share:.0f} %"]
-        lines.append(f"| {' | '.join(cells)} |")
-    rounds = len(result.rows[0].ours)
+    lines = []
+    for case, rows in by_case(result.rows):
+        for step in rows:
+            if step.method != "fastrnn" or step.phase != "step":
+                continue
+            phases = [find(rows, "fastrnn", step.threads, phase) for phase in PHASES]
+            ratios = [
+                f"{digits(row.times_as_fast_as(baseline_of(row, rows)))}×" if row else ""
+                for row in phases
+            ]
+            threads = f", {count_threads(step.threads)}" if case.config.batch > 1 else ""
+            times = baseline_of(step, rows).median, step.median
+            lines.append(
+                [
+                    *(f"{case}{threads}", case.config.dtype, *ratios[:-1], bold(ratios[-1])),
+                    *(digits(1e6 * seconds) for seconds in times),
+                    *(digits(1 / step.per_character), percent(share_of_limit(step, rows))),
+                ]
+            )
     where = (
-        f"{describe(result)}. Medians of {rounds} interleaved rounds, `{result.command}`, "
-        f"{result.date[:10]}. {describe_limits(result)}"
+        f"{describe(result)}. Medians of {result.rounds} interleaved rounds, {how(vars(result))} "
+        f"{describe_times(result)}"
     )
-    return "\n".join([*lines, "", where])
+    return f"{table(COLUMNS, lines, 2)}\n\n{where}"
 
 
 def seeds(data: dict) -> str:
@@ -85,75 +106,70 @@ def seeds(data: dict) -> str:
     return "\n".join(lines)
 
 
-def peers(data: dict) -> str:
+def peers(result: Result) -> str:
     """A table of characters a second and of memory, and paragraphs that say where."""
-    rows = read_rows(data)
-    counts = sorted({1, all_threads(rows)})
+    rows = result.rows
+    counts = thread_counts(rows)
+    limited = any(row.method == LIMIT for row in rows)
     heads = [
         *("", "", "NumPy", "PyTorch", "JAX", "by hand"),
         *(f"fastrnn, {count_threads(threads)}" for threads in counts),
-        *("**over the best peer**", "PyTorch, MB", "JAX, MB", "fastrnn, MB"),
+        "**over the best peer**",
+        *(f"of the limit, {count_threads(threads)}" for threads in counts if limited),
+        *("PyTorch, MB", "JAX, MB", "fastrnn, MB"),
     ]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "--:|" * (len(heads) - 2)]
-    for case in by_case(rows):
-        shape, dtype = case[0].case
-        others = [fastest(case, name) for name in ("numpy", "torch", "jax", *HAND)]
-        _, torch, jax, _ = others
-        ours = [fastest(case, "fastrnn", threads=threads) for threads in counts]
+    lines = []
+    for case, found in by_case(rows):
+        numpy, *others = (fastest(found, name) for name in ("numpy", "torch", "jax", *HAND))
+        ours = [fastest(found, "fastrnn", threads=threads) for threads in counts]
         last = ours[-1] or ours[0]
-        times = ratio(case, *PEERS, threads=last.threads) if last else None
-        cells = [str(shape), dtype]
-        for row in (*others, *ours):
-            cells.append(digits(row.characters_per_second / 1e3) if row else "")
-        cells.append(f"**{digits(times)}×**" if times else "")
-        for row in (torch, jax, last):
-            cells.append(digits(row.memory["peak"] / 1e6) if row else "")
-        lines.append(f"| {' | '.join(cells)} |")
-    machine, versions = data["machine"], data["versions"]
-    spread = max(max(row.seconds) / min(row.seconds) for row in rows)
-    names = {"fastrnn": "fastrnn", "torch": "PyTorch", "jax": "JAX"}
-    names |= {"python": "Python", "numpy": "NumPy", "numba": "Numba"}
+        times = ratio(found, *PEERS, threads=last.threads) if last else None
+        shares = [row and share_of_limit(row, found) for row in ours if limited]
+        speeds = [row and 1e-3 / row.per_character for row in (numpy, *others, *ours)]
+        memory = [row and row.details["memory"]["peak"] / 1e6 for row in (*others[:2], last)]
+        lines.append(
+            [
+                *(str(case), case.config.dtype),
+                *(digits(speed) if speed else "" for speed in speeds),
+                bold(f"{digits(times)}×" if times else ""),
+                *map(percent, shares),
+                *(digits(megabytes) if megabytes else "" for megabytes in memory),
+            ]
+        )
+    spread = max(row.spread for row in rows)
     where = (
         "Thousands of characters a second, the others in their fastest form and on the better "
         "number of threads; by hand is the better of PyTorch and JAX with the gradient written out "
         "in their operations. And the most memory that this process held. "
-        f"{machine['cpu']} ({machine['instructions']}), {machine['cores']} cores, "
-        f"{machine['system']}; "
-        + ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)
-        + f". Medians of {data['rounds']} interleaved rounds, `{data['command']}`, "
-        f"{data['date'][:10]}. The machine's load before was {machine['load']}; the slowest round "
-        f"of a row took up to {digits(spread)} times its fastest."
+        f"{describe_origin(vars(result), 'torch', 'jax')}. Medians of {result.rounds} interleaved "
+        f"rounds, {how(vars(result))} The machine's load before was {result.machine['load']}; the "
+        f"slowest round of a row took up to {digits(spread)} times its fastest."
     )
-    return "\n".join([*lines, "", where, "", describe_summary(rows)])
+    return f"{table(heads, lines, 2)}\n\n{where}\n\n{describe_summary(rows)}"
 
 
-def profile(data: dict) -> str:
+def profile(result: Result) -> str:
     """A table of the phases of an update, and a paragraph that says where."""
     heads, columns = [""], []
-    for row in data["rows"]:
-        shape, dtype = Shape(**row["shape"]), row["dtype"]
-        heads += [f"{shape} {dtype}, µs", "of the limit"]
-        columns.append(profiling.cells(row))
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    for case, rows in by_case(result.rows):
+        heads += [f"{case} {case.config.dtype}, µs", "of the limit"]
+        columns.append(profiling.cells(case, rows))
+    lines = []
     for name in columns[0]:
-        cells = [cell for column in columns for cell in column[name]]
-        if name not in profiling.PHASES:
-            name, cells = f"**{name}**", [f"**{cell}**" if cell else "" for cell in cells]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    limits = {row["dtype"]: digits(median(row["limit"]) / 1e9) for row in data["rows"]}
-    measured = ", ".join(f"{limit} GFLOP/s in {dtype}" for dtype, limit in limits.items())
+        line = [name, *(cell for column in columns for cell in column[name])]
+        lines.append(line if name in profiling.PHASES else list(map(bold, line)))
     where = (
-        f"One thread. {describe_origin(data)} Medians of {data['rounds']} interleaved rounds. "
-        f"Limit of fused multiply-adds: {measured}."
+        f"One thread. {describe_origin(vars(result))}; {how(vars(result))} Medians of "
+        f"{result.rounds} interleaved rounds. {describe_limits(result.rows)}"
     )
-    return "\n".join([*lines, "", where])
+    return f"{table(heads, lines, 1)}\n\n{where}"
 
 
 def learning_rates(data: dict) -> str:
     """A table of the losses by batch and learning rate, the best of each batch in bold."""
     rates = list(dict.fromkeys(row["learning_rate"] for row in data["rows"]))
     heads = ["B", "updates", *(f"η = {rate:g}" for rate in rates), "seconds"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "--:|" * len(heads)]
+    lines = []
     for batch in dict.fromkeys(row["batch"] for row in data["rows"]):
         rows = [row for row in data["rows"] if row["batch"] == batch]
         done = [row for row in rows if row["updates"] is not None]
@@ -161,25 +177,25 @@ def learning_rates(data: dict) -> str:
         cells = [str(batch), f"{done[0]['updates']:,}" if done else ""]
         for loss in [row["loss"] for row in rows]:
             cell = "diverged" if loss is None else f"{loss:.3f} ({loss / math.log(2):.3f})"
-            cells.append(f"**{cell}**" if loss is not None and loss == best else cell)
+            cells.append(bold(cell) if loss is not None and loss == best else cell)
         cells.append(digits(median(row["seconds"] for row in done)) if done else "")
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     corpus = data["corpus"]
     epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
     where = (
         f"Nats (and bits) per character on the first {data['judged']:,} characters of "
         f"{corpus['name']}, after {epochs} of its {corpus['length']:,} characters; "
         f"m = {data['hidden']}, T = {data['seq_length']}, one seed. Seconds are the median of a "
-        f"row. {describe_origin(data)}"
+        f"row. {describe_origin(data)}; {how(data)}"
     )
-    return "\n".join([*lines, "", where])
+    return f"{table(heads, lines, 0)}\n\n{where}"
 
 
 def model_sizes(data: dict) -> str:
     """A table of the losses by text, hidden units and learning rate, the best of a text in bold."""
     rates = list(dict.fromkeys(row["learning_rate"] for row in data["rows"]))
     heads = ["text", "m", *(f"η = {rate:g}" for rate in rates)]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    lines = []
     for text in dict.fromkeys((row["corpus"], row["length"]) for row in data["rows"]):
         rows = [row for row in data["rows"] if (row["corpus"], row["length"]) == text]
         best = min((row["loss"] for row in rows if row["loss"] is not None), default=None)
@@ -188,29 +204,36 @@ def model_sizes(data: dict) -> str:
             cells = [name, str(hidden)]
             for loss in [row["loss"] for row in rows if row["hidden"] == hidden]:
                 cell = "diverged" if loss is None else f"{loss / math.log(2):.3f}"
-                cells.append(f"**{cell}**" if loss is not None and loss == best else cell)
-            lines.append(f"| {' | '.join(cells)} |")
+                cells.append(bold(cell) if loss is not None and loss == best else cell)
+            lines.append(cells)
             name = ""
     epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
     where = (
         f"Bits per character on the first {data['judged']:,} characters of each text, after "
-        f"{epochs} of all of it; B = 1, T = {data['seq_length']}, one seed. {describe_origin(data)}"
+        f"{epochs} of all of it; B = 1, T = {data['seq_length']}, one seed. "
+        f"{describe_origin(data)}; {how(data)}"
     )
-    return "\n".join([*lines, "", where])
+    return f"{table(heads, lines, 1)}\n\n{where}"
+
+
+def of_result(make: Callable[[Result], str]) -> Callable[[Path], str]:
+    """What makes a table of a file of times."""
+    return lambda path: make(load(path))
+
+
+def of_data(make: Callable[[dict], str]) -> Callable[[Path], str]:
+    """What makes a table of another file."""
+    return lambda path: make(json.loads(path.read_text(encoding="utf-8")))
 
 
 # By page: names of the markers and of the folders in results, and what makes a table of a file
 # there.
 TABLES = {
-    "README.md": {
-        "speed": lambda data: speed(Result.from_json(data)),
-        "peers": peers,
-        "seeds": seeds,
-    },
+    "README.md": {"speed": of_result(speed), "peers": of_result(peers), "seeds": of_data(seeds)},
     "docs/performance.md": {
-        "profile": profile,
-        "learning_rates": learning_rates,
-        "model_sizes": model_sizes,
+        "profile": of_result(profile),
+        "learning_rates": of_data(learning_rates),
+        "model_sizes": of_data(model_sizes),
     },
 }
 
@@ -223,8 +246,7 @@ def updated(text: str, page: str, name: str, results: Path) -> str:
     paths = sorted((results / name).glob("*.json"))
     if not paths:
         raise SystemExit(f"{results / name} holds no results; see the scripts in benchmarks")
-    make = TABLES[page][name]
-    tables = (make(json.loads(path.read_text(encoding="utf-8"))) for path in paths)
+    tables = map(TABLES[page][name], paths)
     before, rest = text.split(start)
     content = "\n\n".join(tables)
     return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"

@@ -60,7 +60,7 @@ def text(tmp_path):
 def test_from_end_to_end(monkeypatch, tmp_path, text):
     monkeypatch.setattr(learning_rates, "BATCHES", (1, 3))
     monkeypatch.setattr(learning_rates, "LEARNING_RATES", (0.1, 1e38))
-    monkeypatch.setattr(learning_rates, "RESULTS", tmp_path)
+    monkeypatch.setattr("common.RESULTS", tmp_path)
     options = ["--corpus", str(text), "--epochs", "2", "--threads", "1"]
     learning_rates.main(["a", *options])
     result = json.loads((tmp_path / "learning_rates" / "a.json").read_text())

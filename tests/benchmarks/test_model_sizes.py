@@ -44,7 +44,7 @@ def test_from_end_to_end(monkeypatch, tmp_path):
     monkeypatch.setattr(model_sizes, "TEXTS", (("text.txt", 1000), ("text.txt", None)))
     monkeypatch.setattr(model_sizes, "HIDDEN", (3, 9))
     monkeypatch.setattr(model_sizes, "LEARNING_RATES", (0.1, 1e38))
-    monkeypatch.setattr(model_sizes, "RESULTS", tmp_path)
+    monkeypatch.setattr("common.RESULTS", tmp_path)
     model_sizes.main(["a", "--epochs", "2"])
     result = json.loads((tmp_path / "model_sizes" / "a.json").read_text())
     cases = [(row["length"], row["hidden"], row["learning_rate"]) for row in result["rows"]]

@@ -1,38 +1,26 @@
-import json
+from pathlib import Path
 
-import numpy as np
 import pytest
+from test_results import limit_of, result_of
 
 import profiling
-from common import Steps
 from fastrnn import network
-from fastrnn.kernels import benchmark
 from fastrnn.kernels.benchmark import PARTS
-from fastrnn.measure import bench
-from fastrnn.measure.bench import Shape
+from fastrnn.measure.kernels import FOR_ALL_STREAMS
+from fastrnn.measure.results import LIMIT, Result, Row, load
+from peers import vanilla
 
-TINY = Shape(m=7, K=5, T=3, B=5)
+TINY = vanilla(7, 5, 3, 5)
 
 
-def fixed_result():
-    """The parts take 1, 2, 3 … µs, for half of the streams; the limit is 1 GFLOP/s."""
-    seconds = {name: [1e-6 * (i + 1)] * 3 for i, name in enumerate(PARTS)}
-    seconds["step"] = [3e-5, 4e-5, 6e-5]
-    shape = Shape(m=10, K=20, T=5, B=2)._asdict()
-    row = {"shape": shape, "dtype": "float32", "streams": 1, "limit": [1e9] * 3}
-    return {
-        "command": "python benchmarks/profiling.py a",
-        "date": "2025-01-02T03:04:05+00:00",
-        "machine": {
-            "cpu": "A Processor",
-            "cores": 2,
-            "instructions": "AVX2",
-            "system": "Linux x86_64",
-        },
-        "versions": {"fastrnn": "0.1", "python": "3.12.1", "numpy": "2.0.0", "numba": "0.61.0"},
-        "rounds": 3,
-        "rows": [{**row, "seconds": seconds}],
-    }
+def fixed_result() -> Result:
+    """The parts take 2, 4, 6 … µs, the last two half of this; the limit is 1 GFLOP/s."""
+    case = vanilla(10, 20, 5, 2)
+    rows = [limit_of(case, 1, 1e9), Row("fastrnn", case, 1, "step", [3e-5, 4e-5, 6e-5])]
+    for i, name in enumerate(PARTS):
+        microseconds = (i + 1) * (1 if name in FOR_ALL_STREAMS else 2)
+        rows.append(Row("fastrnn", case, 1, name, [1e-6 * microseconds] * 3))
+    return result_of(rows, "python benchmarks/profiling.py a")
 
 
 MARKDOWN = """\
@@ -43,72 +31,40 @@ MARKDOWN = """\
 | softmax and loss | 2.00 |  |
 | gradient of h | 8.00 | 50 % |
 | backward recurrence | 2.00 | 80 % |
-| gradients of W, V | 2.00 | 300 % |
-| gradients of U, b, c | 12.0 |  |
-| AdaGrad | 8.00 |  |
+| gradients of matrices | 2.00 | 300 % |
+| gradients of vectors and U | 12.0 |  |
+| optimizer | 8.00 |  |
 | packing into panels | 1.00 |  |
 | **sum of these** | **41.0** | **43 %** |
 | **whole update** | **40.0** | **44 %** |
 
 One thread. A Processor (AVX2), 2 cores, Linux x86_64; fastrnn 0.1, Python 3.12.1, NumPy 2.0.0, \
 Numba 0.61.0; `python benchmarks/profiling.py a`, 2025-01-02. Medians of 3 interleaved rounds. \
-Limit of fused multiply-adds: 1.00 GFLOP/s in float32."""
+Limit of fused multiply-adds on one core: 1.00 GFLOP/s in float32."""
 
 
-def test_from_end_to_end(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(profiling, "CASES", [(TINY, "float32")])
-    monkeypatch.setattr(profiling, "RESULTS", tmp_path)
-    monkeypatch.setattr(network, "STREAMS", 2)  # of the 5, in a group
+def test_from_end_to_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(profiling, "CASES", [TINY])
+    monkeypatch.setattr("common.RESULTS", tmp_path)
+    monkeypatch.setattr(network, "STREAMS", 2)
     profiling.main(["a", "--quick"])
-    (row,) = json.loads((tmp_path / "profile" / "a.json").read_text())["rows"]
-    assert row["streams"] == 2
-    assert set(row["seconds"]) == {"step", *PARTS}
-    assert all(len(times) == 3 and min(times) > 0 for times in row["seconds"].values())
+    rows = load(tmp_path / "profile" / "a.json").rows
+    assert [(row.method, row.phase) for row in rows] == [
+        (LIMIT, "step"),
+        ("fastrnn", "step"),
+        *(("fastrnn", part) for part in PARTS),
+    ]
     printed = capsys.readouterr().out
     assert printed.startswith(f"{TINY} float32\n  forward recurrence")
     assert "\n  sum of these" in printed
     assert "\n  whole update" in printed
 
 
-def test_the_parts_are_those_of_an_update():
-    steps = Steps(TINY, "float32", threads=1)
-    n = steps.network
-
-    def trained(work):
-        steps.reset()
-        work()
-        views = n.gradient, n.parameters, n.memory
-        return [x.copy() for view in views for x in view.values()] + [x.copy() for x in n._packed]
-
-    def update():
-        n.loss_and_gradient(steps.codes[: TINY.T + 1])
-        n.update()
-
-    def parts(*names):
-        for name in names:
-            state = n._weights, n._gradient, n._memory, n._packed, n._states, n.sizes, n._team
-            benchmark.part(*state, steps.codes, TINY.B, PARTS.index(name), 0.1, 5.0, 1)
-
-    first = "forward recurrence", "logits and softmax", "hidden gradient and backward recurrence"
-    expected = trained(update)
-    for gradients, last in (
-        (("all gradients",), "AdaGrad and packing"),
-        (("all gradients", "vector gradients"), "AdaGrad and packing"),
-        (("all gradients",), "AdaGrad"),
-    ):
-        found = trained(lambda names=(*first, *gradients, last): parts(*names))
-        packed = last != "AdaGrad"
-        for x, y in zip(expected if packed else expected[: -len(n._packed)], found, strict=packed):
-            np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize("shape", [TINY, Shape(100, 80, 25, 1)])
-def test_the_phases_have_all_operations(shape):
-    found = sum(profiling.flops(shape, phase) for phase in profiling.PHASES)
-    assert found == bench.flops(shape, "step")
-
-
-def test_a_difference_below_zero():
-    (row,) = fixed_result()["rows"]
-    row["seconds"]["all gradients"] = row["seconds"]["logits"]
-    assert profiling.cells(row)["gradients of W, V"] == ("0", "")
+def test_a_difference_below_zero() -> None:
+    rows = fixed_result().rows
+    slow = next(row for row in rows if row.phase == "logits")
+    fast = next(row for row in rows if row.phase == "all gradients")
+    fast.seconds[:] = slow.seconds
+    assert profiling.cells(fast.case, rows)["gradients of matrices"] == ("0", "")
