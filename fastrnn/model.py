@@ -57,7 +57,7 @@ class Model:
 
     @property
     def parameters(self) -> Parameters:
-        """Copies of the model's own, which are read-only, as writing to them would change nothing."""
+        """Copies of the model's own; read-only, as writing to them would change nothing."""
         parameters = self._weights.parameters
         for array in parameters.values():
             array.flags.writeable = False

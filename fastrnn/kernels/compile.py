@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 # error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
 # No fast-math: the order of every sum is part of the result, on all processors alike.
-OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "_nrt": False}
 # For kernels that only kernels call. Python crashes if it calls one; the code that would let it
 # takes a quarter of the time to compile.
 INNER = {**OPTIONS, "no_cpython_wrapper": True}
