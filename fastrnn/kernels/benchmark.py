@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from fastrnn.kernels import gradients, optimizer, output
 from fastrnn.kernels.blocks import BY_USED_ROWS
 from fastrnn.kernels.compile import cpu_features, entry
+from fastrnn.kernels.handles import handle_of
 from fastrnn.kernels.simd import (
     VECTOR_BYTES,
     broadcast_element,
@@ -34,6 +35,11 @@ CHAINS = TILE_ROWS * WIDEST[-1] * REGISTER_BYTES // VECTOR_BYTES
 @entry
 def forward(weights, packed, states, sizes, team, dropout, codes, count):
     """Forward pass of `count` chunks, up to the gradient of the logits; returns the last loss."""
+    weights = handle_of(weights)
+    packed = handle_of(packed)
+    states = handle_of(states)
+    team = handle_of(team)
+    dropout = handle_of(dropout)
     loss = 0.0
     for i in range(count):
         loss = gradients.loss(team, 0, weights, packed, states, sizes, dropout, codes, i * sizes.T)
@@ -46,6 +52,13 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
 
     It is not of that chunk from the second time on, as the gates have become their gradients.
     """
+    weights = handle_of(weights)
+    gradient = handle_of(gradient)
+    packed = handle_of(packed)
+    states = handle_of(states)
+    flat = handle_of(flat)
+    team = handle_of(team)
+    dropout = handle_of(dropout)
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
@@ -69,6 +82,9 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
 @entry
 def update(states, sizes, flat, blocks, team, rule, step, count):
     """`count` steps of the optimizer with the same gradient."""
+    states = handle_of(states)
+    flat = handle_of(flat)
+    team = handle_of(team)
     used_rows = states.used_rows[0]
     for _ in range(count):
         optimizer.update(team, 0, flat, blocks, sizes, used_rows, rule, step)
@@ -110,6 +126,13 @@ def part(
 ):
     """One of PARTS, `times` times, by a team of one: of the first chunk and its first `count`
     streams, which are at most a group. Each reads what those before it have left."""
+    weights = handle_of(weights)
+    gradient = handle_of(gradient)
+    packed = handle_of(packed)
+    states = handle_of(states)
+    flat = handle_of(flat)
+    team = handle_of(team)
+    dropout = handle_of(dropout)
     shard = gradients.shard_of(team, 0, 0, count)
     columns, characters = sizes.gates * sizes.P, round_up(sizes.K, lanes_of(flat.weight))
     n = count * (sizes.T + 1)
