@@ -215,6 +215,7 @@ def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
                          gradient; where that leaves the others as they are, U is BY_USED_ROWS
     """
     scale = 1.0
+    zeros = mask_tail(load(flat.gradient, 0), 0, 0.0)
     if rule.clip_norm < np.inf:
         sum_squares(team, thread, flat, blocks, sizes)
         barrier(team, thread)  # all squares are summed
@@ -230,6 +231,9 @@ def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
         for j in range(used_rows[0] if sparse else block.rows):
             row = block.start + (used_rows[j + 1] if sparse else j) * block.stride
             update_elements(elements_of(flat, row + begin), end - begin, rule, step, scale)
+            if rule.weight_decay != 0.0:  # is in the gradient, also of rows that have none
+                for k in range(row + begin, row + end, lanes_of(flat.gradient)):
+                    store(flat.gradient, k, zeros)
 
 
 @jit

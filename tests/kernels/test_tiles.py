@@ -17,16 +17,22 @@ def product(A, row, column, B, C, rows, n, add):
 
 
 @numba.njit(**OPTIONS)
+def panels_of(array):
+    return tiles.Panels(at(array, 0), tiles.register_lanes_of(array), array.shape[1])
+
+
+@numba.njit(**OPTIONS)
 def product_in_panels(A, B, C, columns, first, backwards):
     """C = A B[:, first:], of a B in panels."""
     a, c = tiles.Matrix(at(A, 0), A.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
-    b = tiles.columns_from(tiles.panels_of(B), first)
+    b = tiles.columns_from(panels_of(B), first)
     tiles.product(a, b, c, A.shape[0], A.shape[1], columns, False, backwards)
 
 
 @numba.njit(**OPTIONS)
 def pack(A, first, last, packed, transposed):
-    tiles.pack(A, first, last, A.shape[1], packed, transposed)
+    matrix = tiles.Matrix(at(A, 0), A.shape[1], 1)
+    tiles.pack(matrix, first, last, A.shape[1], panels_of(packed), panels_of(transposed))
 
 
 def random(rng, rows, columns, dtype):

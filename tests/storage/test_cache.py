@@ -31,11 +31,10 @@ from fastrnn.kernels import entries
 from fastrnn.kernels.tiles import register_lanes
 from fastrnn.network import Network
 network = Network(Config(hidden=2), 2)
-network.parameters["W"][...] = [[1, 2], [3, 4]]
-network.pack()
+network.set_parameters(network.parameters | {"W": np.array([[1.0, 2.0], [3.0, 4.0]])})
 stats = entries.pack.stats
 hits, misses = (sum(count.values()) for count in (stats.cache_hits, stats.cache_misses))
-panel = network._packed.WT[0].reshape(-1, register_lanes(network.dtype))
+panel = network._packed.WT[0, 0].reshape(-1, register_lanes(network.dtype))
 print(panel[:2, :2].tolist(), hits, misses)
 """
 
