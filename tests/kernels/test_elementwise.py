@@ -1,4 +1,4 @@
-"""Errors of exp, tanh, log and 1/√x over their whole ranges, against long double."""
+"""Errors of exp, tanh, sigmoid, log and 1/√x over their whole ranges, against long double."""
 
 import numba
 import numpy as np
@@ -18,10 +18,16 @@ def compiled(function):
     return run
 
 
-FUNCTIONS = {name: compiled(getattr(elementwise, name)) for name in ("exp", "tanh", "log", "rsqrt")}
-EXACT = {"exp": np.exp, "tanh": np.tanh, "log": np.log, "rsqrt": lambda x: 1 / np.sqrt(x)}
+EXACT = {
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "log": np.log,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+}
+FUNCTIONS = {name: compiled(getattr(elementwise, name)) for name in EXACT}
 # In units in the last place; the docstring of elementwise.py quotes them.
-BOUNDS = {"exp": 1.1, "tanh": 2.9, "log": 1.0, "rsqrt": 1.3}
+BOUNDS = {"exp": 1.1, "tanh": 2.9, "sigmoid": 2.5, "log": 1.0, "rsqrt": 1.3}
 
 
 def apply(name, x):
@@ -40,6 +46,9 @@ def arguments(name, dtype):
         x[: count // 2] = rng.choice([-1, 1], count // 2) * 10.0 ** rng.uniform(-12, 1, count // 2)
     elif name == "tanh":
         x = rng.choice([-1, 1], count) * 10.0 ** rng.uniform(-30, 1.4, count)
+    elif name == "sigmoid":
+        x = rng.uniform(elementwise.FORMATS[info.bits].sigmoid_lowest, 40, count)
+        x[: count // 2] = rng.uniform(-10, 10, count // 2)
     else:
         largest = np.log2(info.max) - (2 if name == "rsqrt" else 0)
         x = 2.0 ** rng.uniform(np.log2(info.tiny), largest, count)
