@@ -194,10 +194,10 @@ def jit(function: Callable) -> Callable:
 
 
 def inline(function: Callable) -> Callable:
-    """As `jit`, for what calls large kernels: it becomes part of its callers before compilation.
+    """As `jit`, for what only calls others: it becomes part of its callers before compilation.
 
     Numba makes machine code of every function together with all that it calls; each level of calls
-    above the tiles would compile them once more.
+    would compile these once more.
     """
     return numba.njit(inline="always", **INNER)(function)
 
