@@ -1,4 +1,4 @@
-"""Loops around single phases of an update, and around nothing but arithmetic, for measurement.py.
+"""Loops around single phases of an update, and around nothing but arithmetic, for fastrnn.measure.
 
 A call from Python costs microseconds, as much as a phase of a small network; repeating inside
 compiled code leaves the phase alone on the clock.
