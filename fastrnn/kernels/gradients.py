@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import recurrence
 from fastrnn.kernels.blocks import rows_of
-from fastrnn.kernels.compile import inline, jit, shared
+from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.dropout import drop_units
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
 from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
@@ -37,7 +37,7 @@ def shard_of(team, thread, start, count):
     return Shard(thread, first, last, start, thread % team.column_shares, team.column_shares)
 
 
-@inline
+@jit
 def forward_layers(weights, packed, states, sizes, team, shard, dropout, update, codes, first):
     """states.H and Z of all layers, for the streams of a shard."""
     for layer in range(sizes.L):
@@ -48,7 +48,7 @@ def forward_layers(weights, packed, states, sizes, team, shard, dropout, update,
             drop_units(states.H, states.Z, layer, layer, sizes, shard, dropout, update, layer)
 
 
-@inline
+@jit
 def backward_layers(team, weights, packed, states, sizes, shard, dropout, update):
     """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
     layer in."""
@@ -63,7 +63,7 @@ def backward_layers(team, weights, packed, states, sizes, shard, dropout, update
             recurrence.layer_gradient(packed, states, sizes, shard, layer)
 
 
-@inline
+@jit
 def backpropagate_streams(
     team, weights, packed, states, sizes, shard, dropout, update, codes, first
 ):
@@ -202,7 +202,7 @@ def accumulate_gradients(
     add_rows(O, 1, n + 1, 0, begin, end, gradient.c, 0, add)
 
 
-@inline
+@jit
 def loss(team, thread, weights, packed, states, sizes, dropout, codes, first):
     """Loss of the chunk of codes[first : first + T + 1]; a team of one."""
     group = states.H.shape[1]
