@@ -40,6 +40,7 @@ from fastrnn.storage.files import shown
 
 logger = logging.getLogger(__name__)
 
+
 def _hash_of_sources() -> str:
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -245,7 +246,15 @@ CONTAINED = {**SHARED, "pipeline_class": ContainedCompiler}
 
 def jit(function: Callable) -> Callable:
     """Compile a kernel that others call, but not Python; it becomes part of their machine code."""
-    return numba.njit(**CONTAINED)(function)
+    kernel = numba.njit(**CONTAINED)(function)
+    template_of = kernel.get_call_template
+
+    def get_call_template(args: Types, kws: dict[str, Any]) -> Any:
+        """Numba would compile a kernel once more for every constant that it is called with."""
+        return template_of(tuple(map(types.unliteral, args)), kws)
+
+    kernel.get_call_template = get_call_template
+    return kernel
 
 
 def variant(kernel: Callable) -> Callable[[Callable], Callable]:
