@@ -32,6 +32,8 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen, get_host_cpu_featu
 from numba.core.compiler import Compiler, CompileResult
 from numba.core.cpu import CPUContext
 from numba.core.serialize import dumps
+from numba.core.typed_passes import NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 from numba.extending import intrinsic, overload
 
 from fastrnn.errors import FastrnnError
@@ -211,6 +213,10 @@ class Contained(Library):
         """Nothing: it is for functions that use Python's objects, and has no address here."""
 
 
+# Passes of Numba for what no kernel has: closures and comprehensions, arithmetic with whole arrays.
+WITHOUT_USE = (InlineClosureLikes, WithLifting, NopythonRewrites)
+
+
 class KernelCompiler(Compiler):
     """Numba's compiler for a function whose LLVM code goes into a `Library`."""
 
@@ -220,7 +226,9 @@ class KernelCompiler(Compiler):
         state = self.state
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
-        return super().define_pipelines()
+        (pipeline,) = super().define_pipelines()
+        pipeline.passes = [step for step in pipeline.passes if step[0] not in WITHOUT_USE]
+        return [pipeline]
 
 
 class ContainedCompiler(KernelCompiler):
