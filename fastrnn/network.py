@@ -24,6 +24,7 @@ from fastrnn.kernels.blocks import BLOCK, BY_COLUMNS, BY_ROWS, BY_USED_ROWS
 from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.dropout import HASH_BITS, Dropout
 from fastrnn.kernels.entries import Record
+from fastrnn.kernels.handles import Reference
 from fastrnn.kernels.optimizer import ADAGRAD, ADAM, RMSPROP, SGD, Flat, Rule, Step
 from fastrnn.kernels.simd import VECTOR_BYTES, padded, row_length
 from fastrnn.kernels.team import SLOT, Team
@@ -44,8 +45,9 @@ PIECE = 64  # characters
 PIECE_WORK = 2**25  # multiply-adds
 TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four bytes in the text
 
-ALONE = Team(np.zeros((1, SLOT), np.int64), 1, 1)  # waits for nobody, and writes to nothing
-NO_DROPOUT = Dropout(0.0, 1.0, np.zeros((1, 1, 2), np.int64))
+# A team that waits for nobody, and writes to nothing.
+ALONE = Reference(Team(np.zeros((1, SLOT), np.int64), 1, 1))
+NO_DROPOUT = Reference(Dropout(0.0, 1.0, np.zeros((1, 1, 2), np.int64)))
 
 REMEDIES = {
     "hidden": "fewer hidden units",
@@ -351,8 +353,8 @@ class Weights:
         self.dtype = self.layout.dtype
         arrays = allocate(weights_arrays(self.layout))
         self._flat_weight, self._flat_packed = arrays["weight"], arrays["packed"]
-        self._weights = self.layout.weights(self._flat_weight)
-        self._packed = self.layout.packed(self._flat_packed)
+        self._weights = Reference(self.layout.weights(self._flat_weight))
+        self._packed = Reference(self.layout.packed(self._flat_packed))
 
     @property
     def parameters(self) -> Parameters:
@@ -384,7 +386,7 @@ class Writer:
         layout = weights.layout
         m = layout.m
         sizes = layout.sizes(T=1, B=1)
-        states = states_of(allocate(states_arrays(layout, sizes, group=1, threads=1)))
+        states = Reference(states_of(allocate(states_arrays(layout, sizes, group=1, threads=1))))
         if state is not None:
             states.before[:, 0, :m] = state
         self._inputs = weights._weights, weights._packed, states, sizes, ALONE, NO_DROPOUT
@@ -477,9 +479,12 @@ class Network(Weights):
         self.sizes = layout.sizes(config.seq_length, config.batch)
         arrays = allocate(training_arrays(layout, config, threads))
         arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
-        self._flat = Flat(*(arrays[name] for name in Flat._fields))
-        self._gradient = layout.weights(self._flat.gradient)
-        self._states = states_of(arrays)
+        self._flat = Reference(Flat(*(arrays[name] for name in Flat._fields)))
+        self._gradient = Reference(layout.weights(self._flat.gradient))
+        states = states_of(arrays)
+        self._states = Reference(states)
+        # Without dropout the layers above get H itself.
+        self._undropped = Reference(states._replace(Z=states.H))
         self.state = self._states.before[:, :, : config.hidden]
         self._trained = [arrays[name] for name in TRAINED]
         self._rule = rule_of(config)
@@ -487,7 +492,7 @@ class Network(Weights):
         if keeps_rows_without_gradient(config):
             self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
         self.workers = Workers(threads)
-        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
+        self._team = Reference(Team(self.workers.arrivals, threads, self._column_shares(threads)))
 
     def use_threads(self, threads: int) -> None:
         """Let so many of its threads make the next updates, which does not change the results."""
@@ -496,7 +501,7 @@ class Network(Weights):
         # Each thread only clears the rows that it wrote, and only in the columns it has now.
         self._gradient.U[...] = 0
         self.workers.use(threads)
-        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
+        self._team = Reference(Team(self.workers.arrivals, threads, self._column_shares(threads)))
 
     def _column_shares(self, threads: int) -> int:
         """Threads that share the columns of the same streams, at the price of a barrier for every
@@ -534,9 +539,7 @@ class Network(Weights):
         codes : (T + 1, B) int32 array
             Read from `state` on, which stays as it is.
         """
-        # Without dropout the layers above get H itself.
-        states = self._states._replace(Z=self._states.H)
-        inputs = self._weights, self._packed, states, self.sizes, ALONE, NO_DROPOUT
+        inputs = self._weights, self._packed, self._undropped, self.sizes, ALONE, NO_DROPOUT
         return entries.loss(*inputs, codes)
 
     def loss_and_gradient(self, codes: np.ndarray, keys: np.ndarray | None = None) -> float:
@@ -549,7 +552,7 @@ class Network(Weights):
             Of schedule.dropout_keys, for a network with dropout; without them nothing is dropped.
         """
         dropout = NO_DROPOUT if keys is None else self._dropout(keys)
-        states = self._states._replace(Z=self._states.H) if keys is None else self._states
+        states = self._undropped if keys is None else self._states
         inputs = self._weights, self._gradient, self._packed, states, self.sizes, self._flat
         return self.workers.run(
             lambda thread: entries.loss_and_gradient(
@@ -557,9 +560,9 @@ class Network(Weights):
             )
         )
 
-    def _dropout(self, keys: np.ndarray) -> Dropout:
+    def _dropout(self, keys: np.ndarray) -> Reference:
         share = self.config.dropout
-        return Dropout(float(round(share * 2**HASH_BITS)), 1.0 / (1.0 - share), keys)
+        return Reference(Dropout(float(round(share * 2**HASH_BITS)), 1.0 / (1.0 - share), keys))
 
     def update(self, step: np.ndarray) -> None:
         """One step of the optimizer from `gradient`, as `loss_and_gradient` left it.

@@ -12,12 +12,12 @@ import pytest
 from fastrnn import threads
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
-from fastrnn.kernels.compile import OPTIONS
+from fastrnn.kernels.compile import ENTRY
 from fastrnn.kernels.team import Team, barrier, share
 from fastrnn.threads import Workers, available_cores, usable_threads, useful_threads
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def meet(team, thread, rounds, counts):
     """How often a thread was beyond a barrier that another had not reached."""
     early = 0
@@ -30,7 +30,7 @@ def meet(team, thread, rounds, counts):
     return early
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def share_of(count, unit, i, n):
     return share(count, unit, i, n)
 

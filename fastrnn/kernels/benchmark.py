@@ -13,9 +13,9 @@ from numba.extending import intrinsic
 from fastrnn.kernels import gradients, optimizer, output
 from fastrnn.kernels.blocks import BY_USED_ROWS
 from fastrnn.kernels.compile import cpu_features, entry
-from fastrnn.kernels.handles import handle_of
 from fastrnn.kernels.simd import (
     VECTOR_BYTES,
+    at,
     broadcast_element,
     fma_function,
     lanes,
@@ -25,7 +25,7 @@ from fastrnn.kernels.simd import (
     round_up,
     sum_of_lanes,
 )
-from fastrnn.kernels.tiles import INT64, REGISTER_BYTES, TILE_ROWS, WIDEST
+from fastrnn.kernels.tiles import INT64, REGISTER_BYTES, TILE_ROWS, WIDEST, Matrix
 
 # As many independent sums as a tile of a product has: they fill the registers without spilling, and
 # are more than the multiply-adds that a core has in flight.
@@ -35,11 +35,6 @@ CHAINS = TILE_ROWS * WIDEST[-1] * REGISTER_BYTES // VECTOR_BYTES
 @entry
 def forward(weights, packed, states, sizes, team, dropout, codes, count):
     """Forward pass of `count` chunks, up to the gradient of the logits; returns the last loss."""
-    weights = handle_of(weights)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     loss = 0.0
     for i in range(count):
         loss = gradients.loss(team, 0, weights, packed, states, sizes, dropout, codes, i * sizes.T)
@@ -52,13 +47,6 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
 
     It is not of that chunk from the second time on, as the gates have become their gradients.
     """
-    weights = handle_of(weights)
-    gradient = handle_of(gradient)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
@@ -82,9 +70,6 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
 @entry
 def update(states, sizes, flat, blocks, team, rule, step, count):
     """`count` steps of the optimizer with the same gradient."""
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
     used_rows = states.used_rows[0]
     for _ in range(count):
         optimizer.update(team, 0, flat, blocks, sizes, used_rows, rule, step)
@@ -126,13 +111,6 @@ def part(
 ):
     """One of PARTS, `times` times, by a team of one: of the first chunk and its first `count`
     streams, which are at most a group. Each reads what those before it have left."""
-    weights = handle_of(weights)
-    gradient = handle_of(gradient)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     shard = gradients.shard_of(team, 0, 0, count)
     columns, characters = sizes.gates * sizes.P, round_up(sizes.K, lanes_of(flat.weight))
     n = count * (sizes.T + 1)
@@ -153,10 +131,13 @@ def part(
                 gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0)
         elif number == VECTORS:
             for layer in range(sizes.L):
-                row = layer * states.A.shape[1] * (sizes.T + 1)
-                b = layer * gradient.b.shape[1]
-                gradients.add_rows(states.A, row + 1, row + n, 0, 0, columns, gradient.b, b, False)
-            gradients.add_rows(states.O, 1, n, 0, 0, characters, gradient.c, 0, False)
+                first = (layer * states.A.shape[1] * (sizes.T + 1) + 1) * states.A.shape[3]
+                of_inputs = Matrix(at(states.A, first), states.A.shape[3], 1)
+                b = at(gradient.b, layer * gradient.b.shape[1])
+                gradients.add_rows(of_inputs, n - 1, 0, columns, b, False)
+            row = states.O.shape[2]
+            of_logits = Matrix(at(states.O, row), row, 1)
+            gradients.add_rows(of_logits, n - 1, 0, characters, at(gradient.c, 0), False)
             gradients.input_gradient(
                 states, sizes, 0, 0, count, codes, 0, gradient.U, 0, columns, False
             )

@@ -7,7 +7,7 @@ A layer computes in every time step t
 
 and backwards, from D_t, the gradient with respect to H_t, that of A_t by `differentiate`. A cell is
 a file of its own (rnn.py, lstm.py, gru.py): a subclass of `Weights`, and these two functions for
-it by Numba's `overload`; the compiler picks them by the type of their first argument.
+it by `compile.variant`; the compiler picks them by the type of their first argument.
 
 Of a stream, A has a column for each unit of each gate; a gate's columns start with a whole vector:
 

@@ -28,24 +28,19 @@ from llvmlite import ir
 from numba import types
 from numba.core import config, event
 from numba.core.caching import NullCache
-from numba.core.codegen import JITCPUCodegen, get_host_cpu_features
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen, get_host_cpu_features
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.cpu import CPUContext
 from numba.core.serialize import dumps
-from numba.extending import intrinsic
+from numba.core.typed_passes import NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes, WithLifting
+from numba.extending import intrinsic, overload
 
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.cache import cache_folder, is_ours, new_file
 from fastrnn.storage.files import shown
 
 logger = logging.getLogger(__name__)
-
-# error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
-# No fast-math: the order of every sum is part of the result, on all processors alike.
-OPTIONS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "_nrt": False}
-# For kernels that only kernels call. Python crashes if it calls one; the code that would let it
-# takes a quarter of the time to compile.
-INNER = {**OPTIONS, "no_cpython_wrapper": True}
 
 
 def _hash_of_sources() -> str:
@@ -188,33 +183,92 @@ def compilation_notice(tell: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+class Library(JITCodeLibrary):
+    """The LLVM code of a kernel that is kept on disk, and of all that it contains.
+
+    Numba's own optimizes every function twice on its way there, and makes machine code of it. Here
+    all of a kernel's functions are optimized once, together.
+    """
+
+    def add_llvm_module(self, module: Any) -> None:
+        self._final_module.link_in(module)
+
+
+class Contained(Library):
+    """The LLVM code of a function that is never called by itself: it only waits for its callers."""
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+    @property
+    def codegen(self) -> Contained:
+        return self
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing: it is for functions that use Python's objects, and has no address here."""
+
+
+# Passes of Numba for what no kernel has: closures and comprehensions, arithmetic with whole arrays.
+WITHOUT_USE = (InlineClosureLikes, WithLifting, NopythonRewrites)
+
+
+class KernelCompiler(Compiler):
+    """Numba's compiler for a function whose LLVM code goes into a `Library`."""
+
+    library = Library
+
+    def define_pipelines(self) -> Any:
+        state = self.state
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        (pipeline,) = super().define_pipelines()
+        pipeline.passes = [step for step in pipeline.passes if step[0] not in WITHOUT_USE]
+        return [pipeline]
+
+
+class ContainedCompiler(KernelCompiler):
+    """The same for one that goes into `Contained`."""
+
+    library = Contained
+
+
+# error_model: the default adds a branch for ZeroDivisionError to each division, which costs SIMD.
+# No fast-math: the order of every sum is part of the result, on all processors alike.
+ENTRY = {
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+    "pipeline_class": KernelCompiler,
+}
+# For kernels that only kernels call. Python crashes if it calls one; the code that would let it
+# takes time to compile.
+SHARED = {**ENTRY, "no_cpython_wrapper": True}
+CONTAINED = {**SHARED, "pipeline_class": ContainedCompiler}
+
+
 def jit(function: Callable) -> Callable:
     """Compile a kernel that others call, but not Python; it becomes part of their machine code."""
-    return numba.njit(**INNER)(function)
+    kernel = numba.njit(**CONTAINED)(function)
+    template_of = kernel.get_call_template
+
+    def get_call_template(args: Types, kws: dict[str, Any]) -> Any:
+        """Numba would compile a kernel once more for every constant that it is called with."""
+        return template_of(tuple(map(types.unliteral, args)), kws)
+
+    kernel.get_call_template = get_call_template
+    return kernel
 
 
-def inline(function: Callable) -> Callable:
-    """As `jit`, for what only calls others: it becomes part of its callers before compilation.
-
-    Numba makes machine code of every function together with all that it calls; each level of calls
-    would compile these once more.
-    """
-    return numba.njit(inline="always", **INNER)(function)
-
-
-def named(name: str) -> Callable[[Callable], Callable]:
-    """Give a function made inside another one a name that no second such function has.
-
-    The machine code of two cached kernels may have been made in two processes. Numba tells their
-    functions apart by qualified name, argument types, and a number that starts anew in every
-    process; where all three agree, one kernel calls into the other's code (Numba issue 10486).
-    """
-
-    def rename(function: Callable) -> Callable:
-        function.__name__ = function.__qualname__ = name
-        return function
-
-    return rename
+def variant(kernel: Callable) -> Callable[[Callable], Callable]:
+    """As Numba's `overload`: what is decorated gives an implementation of `kernel`, as of `jit`,
+    for some types of its arguments, and None for others."""
+    return overload(kernel, jit_options=CONTAINED)
 
 
 PREFIX = "fastrnn."  # of the symbols of shared kernels
@@ -225,10 +279,10 @@ _linked: dict[str, tuple[str, Types]] = {}  # what each symbol that the linker k
 def shared(function: Callable) -> Any:
     """Compile a kernel that others call but do not contain, and keep it on disk by itself.
 
-    Numba makes machine code of every function together with all that it calls, over and over; a
-    large function that several kernels call is compiled once this way.
+    All that a kernel calls is optimized with it; a large function that several call is only
+    optimized once this way.
     """
-    kernel = numba.njit(**INNER)(function)
+    kernel = numba.njit(**SHARED)(function)
     kernel._cache = KernelCache(function)
     name = kernel._cache.name
     _shared[name] = kernel
@@ -278,6 +332,6 @@ def _callees(data: CompileResult) -> list[tuple[str, Types]]:
 
 def entry(function: Callable) -> Any:
     """Compile a kernel that Python calls, for each tuple of types, and keep it on disk."""
-    kernel = numba.njit(**OPTIONS)(function)
+    kernel = numba.njit(**ENTRY)(function)
     kernel._cache = KernelCache(function)  # where njit(cache=True) puts Numba's own
     return kernel

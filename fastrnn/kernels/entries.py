@@ -1,4 +1,5 @@
-"""The kernels that Python calls. They check nothing and allocate nothing: network.py does.
+"""The kernels that Python calls. They check nothing and allocate nothing: network.py does. Named
+tuples of arrays come as handles.Reference.
 
 weights, gradient           of a cell (rnn.RNN)
 packed, states, sizes       Packed, States and Sizes of cell.py
@@ -17,7 +18,6 @@ import numpy as np
 from fastrnn.kernels import gradients, optimizer, output, tiles
 from fastrnn.kernels.blocks import BY_ROWS, panels_of_block
 from fastrnn.kernels.compile import entry, jit
-from fastrnn.kernels.handles import handle_of
 from fastrnn.kernels.optimizer import Step
 from fastrnn.kernels.simd import at, lanes_of, load, round_up, store
 from fastrnn.kernels.team import barrier, share
@@ -50,11 +50,6 @@ def pack(flat_weight, flat_packed, blocks):
 @entry
 def loss(weights, packed, states, sizes, team, dropout, codes):
     """Loss of the chunk codes[: T + 1], by a team of one."""
-    weights = handle_of(weights)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     return gradients.loss(team, 0, weights, packed, states, sizes, dropout, codes, 0)
 
 
@@ -63,13 +58,6 @@ def loss_and_gradient(
     weights, gradient, packed, states, sizes, flat, blocks, team, thread, dropout, codes
 ):
     """Loss of the chunk codes[: T + 1]; its gradient is left in `gradient`."""
-    weights = handle_of(weights)
-    gradient = handle_of(gradient)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     return gradients.loss_and_gradient(
         team,
         thread,
@@ -90,9 +78,6 @@ def loss_and_gradient(
 @entry
 def update(states, sizes, flat, blocks, team, thread, rule, step):
     """One step of the optimizer after `loss_and_gradient`."""
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
     used_rows = states.used_rows[thread]
     optimizer.update(team, thread, flat, blocks, sizes, used_rows, rule, step)
 
@@ -140,13 +125,6 @@ def train(
     record          in       Record, of the updates before; returned with these
     smooth_losses   out      (updates,) float64, after each update
     """
-    weights = handle_of(weights)
-    gradient = handle_of(gradient)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    flat = handle_of(flat)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     smooth, lowest, _, pending = record
     lowest_index = -1
     used_rows = states.used_rows[thread]
@@ -225,11 +203,6 @@ def sample(weights, packed, states, sizes, team, dropout, codes, known, temperat
     codes       in, out  (known + n, 1) int32; the first `known` ≥ 1 are read, the others drawn
     uniforms    in       (n,) float64 in [0, 1), one for each draw
     """
-    weights = handle_of(weights)
-    packed = handle_of(packed)
-    states = handle_of(states)
-    team = handle_of(team)
-    dropout = handle_of(dropout)
     O = states.O
     shard = gradients.shard_of(team, 0, 0, 1)
     for i in range(codes.shape[0] - 1):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import recurrence
 from fastrnn.kernels.blocks import rows_of
-from fastrnn.kernels.compile import inline, jit, shared
+from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.dropout import drop_units
 from fastrnn.kernels.output import cross_entropy, hidden_gradient, mean_loss, sum_losses
 from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
@@ -37,7 +37,7 @@ def shard_of(team, thread, start, count):
     return Shard(thread, first, last, start, thread % team.column_shares, team.column_shares)
 
 
-@inline
+@jit
 def forward_layers(weights, packed, states, sizes, team, shard, dropout, update, codes, first):
     """states.H and Z of all layers, for the streams of a shard."""
     for layer in range(sizes.L):
@@ -48,7 +48,7 @@ def forward_layers(weights, packed, states, sizes, team, shard, dropout, update,
             drop_units(states.H, states.Z, layer, layer, sizes, shard, dropout, update, layer)
 
 
-@inline
+@jit
 def backward_layers(team, weights, packed, states, sizes, shard, dropout, update):
     """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
     layer in."""
@@ -63,7 +63,7 @@ def backward_layers(team, weights, packed, states, sizes, shard, dropout, update
             recurrence.layer_gradient(packed, states, sizes, shard, layer)
 
 
-@inline
+@jit
 def backpropagate_streams(
     team, weights, packed, states, sizes, shard, dropout, update, codes, first
 ):
@@ -88,20 +88,17 @@ def add_product(A, B, C, rows, n, columns, add):
 
 
 @jit
-def add_rows(A, first, last, offset, begin, end, out, to, add):
-    """out[to + begin : to + end] = sum over the rows first to last - 1 of A, in their order, of the
-    columns from offset + begin on; += if `add`.
+def add_rows(A, rows, begin, end, out, add):
+    """out[begin:end] = sum over the rows of A, in their order, of these columns; += if `add`.
 
-    A    (rows, columns)  in
-    out                   out
+    A    (rows, columns)  in   Matrix whose rows are contiguous
+    out                   out  pointer
     """
-    width = lanes_of(A)
-    row = A.shape[A.ndim - 1]
-    for j in range(begin, end, width):
-        total = load(out, to + j) if add else mask_tail(load(out, to + j), 0, 0.0)
-        for r in range(first, last):
-            total = total + load(A, r * row + offset + j)
-        store(out, to + j, total)
+    for j in range(begin, end, lanes_of(out)):
+        total = load(out, j) if add else mask_tail(load(out, j), 0, 0.0)
+        for r in range(rows):
+            total = total + load(A.first, r * A.row + j)
+        store(out, j, total)
 
 
 @jit
@@ -140,18 +137,19 @@ def input_gradient(states, sizes, thread, start, count, codes, first, dU, begin,
 
 
 @jit
-def add_outer_products(team, thread, sizes, blocks, i, A, a, row, B, b, n, flat, add):
+def add_outer_products(team, thread, sizes, blocks, i, A, B, n, flat, add):
     """A thread's rows of the gradient of matrix i of `blocks`: Aᵀ B, summed over n rows of both.
 
-    A, B   in   arrays of States, from the elements a and b on; A's rows are `row` elements apart
+    A, B   in   Matrix whose rows are contiguous
     flat   out  the flat gradient
     """
     block = blocks[i]
     first, last = rows_of(team, thread, sizes, block, flat)
     if first < last:
-        right = unpacked(at(B, b), B.shape[B.ndim - 1])
+        left = Matrix(advance(A.first, first), 1, A.row)
+        right = unpacked(B.first, B.row)
         target = Matrix(at(flat, block.start + first * block.stride), block.stride, 1)
-        add_product(Matrix(at(A, a + first), 1, row), right, target, last - first, n, sizes.m, add)
+        add_product(left, right, target, last - first, n, sizes.m, add)
 
 
 @shared
@@ -172,37 +170,34 @@ def accumulate_gradients(
         h, a = layer * H.shape[1] * steps * hidden, (layer * A.shape[1] * steps + 1) * columns
         z = h + (1 - H.shape[1] * steps) * hidden  # of the layer below
         for gate in range(sizes.gates):
-            of_gate = a + sizes.recurrent + gate * sizes.P
-            add_outer_products(
-                team, thread, sizes, blocks, i, A, of_gate, columns, H, h, n, flat, add
-            )
+            of_gate = Matrix(at(A, a + sizes.recurrent + gate * sizes.P), columns, 1)
+            before = Matrix(at(H, h), hidden, 1)
+            add_outer_products(team, thread, sizes, blocks, i, of_gate, before, n, flat, add)
             i += 1
         if layer > 0:
             for gate in range(sizes.gates):
-                of_gate = a + gate * sizes.P
-                add_outer_products(
-                    team, thread, sizes, blocks, i, A, of_gate, columns, Z, z, n, flat, add
-                )
+                of_gate = Matrix(at(A, a + gate * sizes.P), columns, 1)
+                below = Matrix(at(Z, z), hidden, 1)
+                add_outer_products(team, thread, sizes, blocks, i, of_gate, below, n, flat, add)
                 i += 1
         begin, end = share(sizes.gates * sizes.P, width, thread, team.threads)
-        row = layer * A.shape[1] * steps
-        b = layer * gradient.b.shape[1]
-        add_rows(A, row + 1, row + n + 1, 0, begin, end, gradient.b, b, add)
+        of_inputs = Matrix(at(A, a), columns, 1)
+        add_rows(of_inputs, n, begin, end, at(gradient.b, layer * gradient.b.shape[1]), add)
         if sizes.recurrent > 0:
             begin, end = share(sizes.m, width, thread, team.threads)
-            q = sizes.gates * sizes.P
-            add_rows(A, row + 1, row + n + 1, q, begin, end, gradient.n, layer * sizes.P, add)
+            of_q = Matrix(at(A, a + sizes.gates * sizes.P), columns, 1)
+            add_rows(of_q, n, begin, end, at(gradient.n, layer * sizes.P), add)
     z = ((sizes.L - 1) * H.shape[1] * steps + 1) * hidden
-    add_outer_products(
-        team, thread, sizes, blocks, i, O, characters, characters, Z, z, n, flat, add
-    )
+    of_logits = Matrix(at(O, characters), characters, 1)
+    last_layer = Matrix(at(Z, z), hidden, 1)
+    add_outer_products(team, thread, sizes, blocks, i, of_logits, last_layer, n, flat, add)
     begin, end = share(sizes.gates * sizes.P, width, thread, team.threads)
     input_gradient(states, sizes, thread, start, count, codes, first, gradient.U, begin, end, add)
     begin, end = share(sizes.K, width, thread, team.threads)
-    add_rows(O, 1, n + 1, 0, begin, end, gradient.c, 0, add)
+    add_rows(of_logits, n, begin, end, at(gradient.c, 0), add)
 
 
-@inline
+@jit
 def loss(team, thread, weights, packed, states, sizes, dropout, codes, first):
     """Loss of the chunk of codes[first : first + T + 1]; a team of one."""
     group = states.H.shape[1]

@@ -7,9 +7,8 @@ order n, r, z, q: those of the inputs, as those of the recurrence, are then next
 
 from __future__ import annotations
 
-from numba.extending import overload
-
 from fastrnn.kernels import cell
+from fastrnn.kernels.compile import variant
 from fastrnn.kernels.elementwise import sigmoid, tanh
 from fastrnn.kernels.simd import fma, lanes_of, load, store
 
@@ -30,7 +29,7 @@ class GRU(cell.Weights):
 WEIGHTS = GRU
 
 
-@overload(cell.activate, inline="always")
+@variant(cell.activate)
 def _activate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not GRU:
         return None
@@ -52,7 +51,7 @@ def _activate(weights, states, sizes, layer, s, t, begin, end):
     return activate
 
 
-@overload(cell.differentiate, inline="always")
+@variant(cell.differentiate)
 def _differentiate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not GRU:
         return None

@@ -1,20 +1,27 @@
 """Named tuples by reference.
 
 A tuple of a dozen arrays is more than a hundred numbers to Numba, which takes them apart and puts
-them together again at every call; so compiling takes most of its time. A kernel that Python calls
-puts such tuples into its own memory, and hands on where they are: one number each. Their fields are
-read as before, `states.H`.
+them together again at every call; so compiling takes most of its time. Python keeps such tuples in
+memory, as a `Reference`, and kernels hand on where they are: one number each. Their fields are read
+as before, `states.H`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import types
+import numpy as np
+from numba import typeof, types
 from numba.core import cgutils
 from numba.core.datamodel.models import PointerModel
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, register_model
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    lower_getattr_generic,
+    register_model,
+    unbox,
+)
 
 
 class Handle(types.Type):
@@ -49,13 +56,35 @@ def read_field(context: Any, builder: Any, handle: Handle, value: Any, name: str
     return context.unpack_value(builder, handle.dtype[index], place)
 
 
-@intrinsic
-def handle_of(typing: Any, fields: types.BaseNamedTuple) -> Any:
-    """A reference to a named tuple, for as long as this kernel runs."""
+class Reference:
+    """A named tuple of numbers and arrays as Python gives it to kernels, to which it is a `Handle`.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = cgutils.alloca_once(builder, context.get_data_type(fields))
-        context.pack_value(builder, fields, args[0], place)
-        return place
+    Its fields are attributes here, too.
+    """
 
-    return Handle(fields)(fields), codegen
+    def __init__(self, fields: Any):
+        self.fields = fields  # whose arrays stay as long as this
+        self.words = np.array([word for field in fields for word in words_of(field)], np.int64)
+        self.address = self.words.ctypes.data
+        self._numba_type_ = Handle(typeof(fields))  # where Numba looks for it
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.fields, name)
+
+
+def words_of(field: int | float | np.ndarray) -> list[int]:
+    """A number, or what Numba knows of an array, in words of 8 bytes as kernels have it."""
+    if isinstance(field, np.ndarray):
+        nobody = [0, 0]  # owns the memory, and so counts references
+        data = [field.size, field.itemsize, field.ctypes.data]
+        return [*nobody, *data, *field.shape, *field.strides]
+    number = np.array(field)
+    return [int(number.view(np.int64) if number.dtype == np.float64 else number)]
+
+
+@unbox(Handle)
+def unbox_reference(handle: Handle, reference: Any, c: Any) -> NativeValue:
+    number = c.pyapi.object_getattr_string(reference, "address")
+    place = c.builder.bitcast(c.pyapi.long_as_voidptr(number), c.context.get_value_type(handle))
+    c.pyapi.decref(number)
+    return NativeValue(place, is_error=c.pyapi.c_api_error())

@@ -6,9 +6,8 @@ gates are in the order of torch.nn.LSTM.
 
 from __future__ import annotations
 
-from numba.extending import overload
-
 from fastrnn.kernels import cell
+from fastrnn.kernels.compile import variant
 from fastrnn.kernels.elementwise import sigmoid, tanh
 from fastrnn.kernels.simd import fma, lanes_of, load, store
 
@@ -29,7 +28,7 @@ class LSTM(cell.Weights):
 WEIGHTS = LSTM
 
 
-@overload(cell.activate, inline="always")
+@variant(cell.activate)
 def _activate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not LSTM:
         return None
@@ -54,7 +53,7 @@ def _activate(weights, states, sizes, layer, s, t, begin, end):
     return activate
 
 
-@overload(cell.differentiate, inline="always")
+@variant(cell.differentiate)
 def _differentiate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not LSTM:
         return None

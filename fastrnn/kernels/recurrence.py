@@ -20,13 +20,13 @@ def units_of(sizes, shard, width):
 
 
 @jit
-def spans_of(sizes, shard, begin, end):
-    """The columns of the units from begin to end - 1 in all gates: how many pieces, each how long.
+def spans_of(sizes, shard, units):
+    """The columns that a shard's `units` have in all gates: how many pieces, each how long.
 
     A piece for each gate, a gate's columns apart; or one for all where nobody shares the columns.
     """
     if shard.column_shares > 1:
-        return sizes.gates, end - begin
+        return sizes.gates, units
     return 1, (sizes.gates - 1) * sizes.P + sizes.m
 
 
@@ -53,7 +53,7 @@ def forward(weights, packed, states, sizes, team, shard, layer, codes, first):
     row, columns = H.shape[3], A.shape[3]
     steps = sizes.T + 1
     begin, end = units_of(sizes, shard, width)
-    spans, span = spans_of(sizes, shard, begin, end)
+    spans, span = spans_of(sizes, shard, end - begin)
     streams = shard.last - shard.first
     of_layer = layer * H.shape[1] + shard.first  # the first of the shard's streams
     bias = layer * b.shape[1]
@@ -121,7 +121,7 @@ def layer_inputs(weights, packed, states, sizes, shard, layer):
     row, columns = Z.shape[3], A.shape[3]
     steps = sizes.T + 1
     begin, end = units_of(sizes, shard, width)
-    spans, span = spans_of(sizes, shard, begin, end)
+    spans, span = spans_of(sizes, shard, end - begin)
     bias = layer * b.shape[1]
     for s in range(shard.first, shard.last):
         start = ((layer * A.shape[1] + s) * steps + 1) * columns

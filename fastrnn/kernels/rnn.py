@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from numba.extending import overload
-
 from fastrnn.kernels import cell
+from fastrnn.kernels.compile import variant
 from fastrnn.kernels.elementwise import tanh
 from fastrnn.kernels.simd import lanes_of, load, store
 
@@ -25,7 +24,7 @@ class RNN(cell.Weights):
 WEIGHTS = RNN
 
 
-@overload(cell.activate, inline="always")
+@variant(cell.activate)
 def _activate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not RNN:
         return None
@@ -39,7 +38,7 @@ def _activate(weights, states, sizes, layer, s, t, begin, end):
     return activate
 
 
-@overload(cell.differentiate, inline="always")
+@variant(cell.differentiate)
 def _differentiate(weights, states, sizes, layer, s, t, begin, end):
     if weights.instance_class is not RNN:
         return None

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import PrimitiveModel
-from numba.extending import intrinsic, overload, register_model
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, register_model
 
-from fastrnn.kernels.compile import jit, named
+from fastrnn.kernels.compile import jit
 
 VECTOR_BYTES = 64
 
@@ -338,17 +339,26 @@ def ternary(emit: Callable[[Lanes, Lanes, Lanes], Lanes]) -> Callable:
     return intrinsic(lambda typing, x, y, z: define(x, y, z))
 
 
-def _overload_operator(function: Callable) -> None:
-    compiled = binary(function)
+def _define_operator(function: Callable) -> None:
+    """An operator of vectors, one of which may be a number. (`overload` would compile a function
+    for each pair of types, which takes longer.)"""
+    define = _wrap(function)
 
-    @overload(function)
-    def define(x, y):
-        if isinstance(x, Vector) or isinstance(y, Vector):
-            return named(f"vector_{function.__name__}")(lambda x, y: compiled(x, y))
+    @infer_global(function)
+    class VectorOperator(AbstractTemplate):
+        def generic(self, args, kws):
+            defined = define(*args)
+            return None if defined is None else defined[0]
+
+    def lower(context, builder, signature, args):
+        return define(*signature.args)[1](context, builder, signature, args)
+
+    for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        lower_builtin(function, *kinds)(lower)
 
 
 for _operator in (operator.add, operator.sub, operator.mul, operator.truediv):
-    _overload_operator(_operator)
+    _define_operator(_operator)
 
 fma = ternary(lambda x, y, z: x.fma(y, z))
 sqrt = unary(lambda x: x.sqrt())

@@ -26,7 +26,7 @@ from fastrnn.training.progress import Notes
 from fastrnn.training.signals import Signals
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
 
-COMPILING = "Compiling the kernels: some twenty seconds, the first time only."
+COMPILING = "Compiling the kernels: some ten seconds, the first time only."
 
 
 @memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))

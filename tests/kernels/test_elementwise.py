@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from fastrnn.kernels import elementwise
-from fastrnn.kernels.compile import OPTIONS
+from fastrnn.kernels.compile import ENTRY
 from fastrnn.kernels.simd import lanes_of, load, store
 
 
 def compiled(function):
-    @numba.njit(**OPTIONS)
+    @numba.njit(**ENTRY)
     def run(x, y):
         for i in range(0, x.size, lanes_of(x)):
             store(y, i, function(load(x, i)))

@@ -5,23 +5,23 @@ import numpy as np
 import pytest
 
 from fastrnn.kernels import tiles
-from fastrnn.kernels.compile import OPTIONS
+from fastrnn.kernels.compile import ENTRY
 from fastrnn.kernels.simd import at, padded
 from fastrnn.memory import aligned_zeros
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def product(A, row, column, B, C, rows, n, add):
     a, c = tiles.Matrix(at(A, 0), row, column), tiles.Matrix(at(C, 0), C.shape[1], 1)
     tiles.product(a, tiles.unpacked(at(B, 0), B.shape[1]), c, rows, n, C.shape[1], add)
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def panels_of(array):
     return tiles.Panels(at(array, 0), tiles.register_lanes_of(array), array.shape[1])
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def product_in_panels(A, B, C, columns, first, backwards):
     """C = A B[:, first:], of a B in panels."""
     a, c = tiles.Matrix(at(A, 0), A.shape[1], 1), tiles.Matrix(at(C, 0), C.shape[1], 1)
@@ -29,7 +29,7 @@ def product_in_panels(A, B, C, columns, first, backwards):
     tiles.product(a, b, c, A.shape[0], A.shape[1], columns, False, backwards)
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**ENTRY)
 def pack(A, first, last, packed, transposed):
     matrix = tiles.Matrix(at(A, 0), A.shape[1], 1)
     tiles.pack(matrix, first, last, A.shape[1], panels_of(packed), panels_of(transposed))
