@@ -124,7 +124,8 @@ def describe_summary(rows: Sequence[Row]) -> str:
         if found := summary(measured, *others, threads=threads):
             mean, least, count = found
             sentences.append(
-                f"fastrnn on {counted(threads, 'thread')} over {names}, {count} batched shapes"
+                f"fastrnn on {counted(threads, 'thread')} over {names}, "
+                f"{counted(count, 'batched shape')}"
                 f"{'' if chosen else ' of LSTM and GRU'}: {digits(mean)}× as a geometric mean, "
                 f"at least {digits(least)}×."
             )
@@ -193,13 +194,15 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
-    parser.add_argument("--cells", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument(
+        "--cells", nargs="+", choices=CASES, default=list(CASES), help="(default: all of these)"
+    )
     parser.add_argument(
         "--cases",
         nargs="+",
         type=parse_case,
         metavar="[cell,]m,K,T,B[,dtype]",
-        help="(default: all of the cells' in this script)",
+        help="(default: 14 vanilla ones, and 9 of each gated cell: CASES in this script)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--seconds", type=float, default=0.2, help="of a timing (default 0.2)")
