@@ -167,7 +167,7 @@ class Forgetful(Baseline):
         return loss
 
 
-@pytest.mark.parametrize("case", [vanilla(100, 80, 50, 8), gated("lstm", 32, 16)])
+@pytest.mark.parametrize("case", [vanilla(100, 80, 50, 8), gated("lstm", 128, 16)])
 def test_other_results_are_an_error(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     task = Task("forgetful", case, program=("test_harness", "Forgetful"))
