@@ -3,7 +3,7 @@
 #
 #   ./run.sh                        a short training, a sample and a picture, in about a minute
 #   ./run.sh train --epochs 9 ...   any fastrnn command; ./run.sh --help lists them
-#   ./run.sh test [-k NAME ...]     the tests; arguments go to pytest
+#   ./run.sh test                   the tests, on all cores; with arguments, which go to pytest, on one
 #   ./run.sh lint                   linter, formatter and types
 #
 # PYTHON names the interpreter to make the environment with; otherwise it is python3.
@@ -48,6 +48,12 @@ test)
     shift
     install test
     cd "$here"
+    if [ $# = 0 ]; then
+        # Otherwise several of its processes would compile the same kernels at the same time.
+        for cell in rnn lstm gru; do fastrnn warmup --cell "$cell" >/dev/null & done
+        wait
+        set -- --numprocesses auto --maxprocesses 8 --dist worksteal
+    fi
     exec python -m pytest "$@"
     ;;
 lint)

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from common import command_of
+from fastrnn.checks import counted
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.measure.harness import METHODS, Task, measure
@@ -29,7 +30,6 @@ from fastrnn.measure.results import (
     Case,
     Row,
     by_case,
-    count_threads,
     digits,
     percent,
     share_of_limit,
@@ -124,7 +124,8 @@ def describe_summary(rows: Sequence[Row]) -> str:
         if found := summary(measured, *others, threads=threads):
             mean, least, count = found
             sentences.append(
-                f"fastrnn on {count_threads(threads)} over {names}, {count} batched shapes"
+                f"fastrnn on {counted(threads, 'thread')} over {names}, "
+                f"{counted(count, 'batched shape')}"
                 f"{'' if chosen else ' of LSTM and GRU'}: {digits(mean)}× as a geometric mean, "
                 f"at least {digits(least)}×."
             )
@@ -143,8 +144,8 @@ def format_tables(rows: Sequence[Row]) -> str:
             if (value := ratio(measured, *PEERS, threads=threads)) is not None:
                 peer = fastest(measured, *PEERS)
                 lines.append(
-                    f"  fastrnn on {count_threads(threads)} is {digits(value)}× as fast as "
-                    f"{peer.method} on {count_threads(peer.threads)}"
+                    f"  fastrnn on {counted(threads, 'thread')} is {digits(value)}× as fast as "
+                    f"{peer.method} on {counted(peer.threads, 'thread')}"
                 )
     return "\n".join([*lines, "", *textwrap.wrap(describe_summary(rows), 100)])
 
@@ -193,13 +194,15 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
-    parser.add_argument("--cells", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument(
+        "--cells", nargs="+", choices=CASES, default=list(CASES), help="(default: all of these)"
+    )
     parser.add_argument(
         "--cases",
         nargs="+",
         type=parse_case,
         metavar="[cell,]m,K,T,B[,dtype]",
-        help="(default: all of the cells' in this script)",
+        help="(default: 14 vanilla ones, and 9 of each gated cell: CASES in this script)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--seconds", type=float, default=0.2, help="of a timing (default 0.2)")

@@ -38,10 +38,11 @@ from typing import Any
 import numpy as np
 
 from common import command_of, log, result_path
+from fastrnn.checks import counted
 from fastrnn.kernels.compile import kernel_folder
 from fastrnn.measure import methods
 from fastrnn.measure.harness import Task, measure
-from fastrnn.measure.results import LIMIT, Case, Result, Row, count_threads, digits, load
+from fastrnn.measure.results import LIMIT, Case, Result, Row, digits, load
 from fastrnn.report.plots import BLUE, GREY, RED, Picture, default_settings, write_picture
 from fastrnn.text.corpus import read_corpus
 from fastrnn.threads import available_cores
@@ -314,7 +315,7 @@ def sweep_figure(result: Result, sweep: Sweep) -> Picture:
         handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9
     )
     fixed = "" if varied == "seq_length" else f", T = {BASE.config.seq_length}"
-    threads = "" if varied == "threads" else f", {count_threads(most)}"
+    threads = "" if varied == "threads" else f", {counted(most, 'thread')}"
     caption(figure, result, f"K = {BASE.characters}{fixed}, {BASE.config.dtype}{threads}")
     return figure
 
@@ -379,7 +380,7 @@ def texts_figure(result: Result) -> Picture:
         axes.minorticks_off()
         plain(axes)
         axes.set_xlabel("text, millions of characters")
-    caption(figure, result, f"{case}, {case.config.dtype}, {count_threads(threads)}")
+    caption(figure, result, f"{case}, {case.config.dtype}, {counted(threads, 'thread')}")
     return figure
 
 

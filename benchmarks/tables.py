@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import profiling
+from fastrnn.checks import counted
 from fastrnn.measure.bench import baseline_of, describe, describe_times
 from fastrnn.measure.operations import PHASES
 from fastrnn.measure.results import (
     LIMIT,
     Result,
     by_case,
-    count_threads,
     describe_limits,
     describe_origin,
     digits,
@@ -74,7 +74,7 @@ def speed(result: Result) -> str:
                 f"{digits(row.times_as_fast_as(baseline_of(row, rows)))}×" if row else ""
                 for row in phases
             ]
-            threads = f", {count_threads(step.threads)}" if case.config.batch > 1 else ""
+            threads = f", {counted(step.threads, 'thread')}" if case.config.batch > 1 else ""
             times = baseline_of(step, rows).median, step.median
             lines.append(
                 [
@@ -113,9 +113,9 @@ def peers(result: Result) -> str:
     limited = any(row.method == LIMIT for row in rows)
     heads = [
         *("", "", "NumPy", "PyTorch", "JAX", "by hand"),
-        *(f"fastrnn, {count_threads(threads)}" for threads in counts),
+        *(f"fastrnn, {counted(threads, 'thread')}" for threads in counts),
         "**over the best peer**",
-        *(f"of the limit, {count_threads(threads)}" for threads in counts if limited),
+        *(f"of the limit, {counted(threads, 'thread')}" for threads in counts if limited),
         *("PyTorch, MB", "JAX, MB", "fastrnn, MB"),
     ]
     lines = []
@@ -181,7 +181,7 @@ def learning_rates(data: dict) -> str:
         cells.append(digits(median(row["seconds"] for row in done)) if done else "")
         lines.append(cells)
     corpus = data["corpus"]
-    epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
+    epochs = counted(data["epochs"], "epoch")
     where = (
         f"Nats (and bits) per character on the first {data['judged']:,} characters of "
         f"{corpus['name']}, after {epochs} of its {corpus['length']:,} characters; "
@@ -207,7 +207,7 @@ def model_sizes(data: dict) -> str:
                 cells.append(bold(cell) if loss is not None and loss == best else cell)
             lines.append(cells)
             name = ""
-    epochs = "1 epoch" if data["epochs"] == 1 else f"{data['epochs']} epochs"
+    epochs = counted(data["epochs"], "epoch")
     where = (
         f"Bits per character on the first {data['judged']:,} characters of each text, after "
         f"{epochs} of all of it; B = 1, T = {data['seq_length']}, one seed. "

@@ -44,6 +44,12 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+def counted(count: int, noun: str) -> str:
+    """How many of something: "1 hidden unit", "2,000 smooth losses"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else plural}"
+
+
 def refuse(name: str, value: object, wanted: str) -> NoReturn:
     """Raise the FastrnnError of a wrong argument."""
     raise FastrnnError(f"{name} is {shown_value(value)}, but must be {wanted}")

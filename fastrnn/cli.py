@@ -298,7 +298,8 @@ def synth(
 
 @cli.command(
     short_help="Measure the speed against NumPy.",
-    help="""Measure the kernels' speed against the NumPy baseline, in under a minute.
+    help="""Measure the kernels' speed against the NumPy baseline, in under a minute; the first time
+    they are compiled before, which takes as long again.
 
     \b
     Example:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn import checks, reference
+from fastrnn.checks import counted
 from fastrnn.config import Config
 from fastrnn.network import Network
 from fastrnn.parameters import Parameters, initial_parameters, state_shape
@@ -228,10 +229,10 @@ def verdict(checks: list[Check]) -> str:
     over = [check for check in checks if not check.passed]
     if not over:
         return f"The gradient is right: all {len(checks)} figures are within their bound."
-    figures = f"{len(over)} of {len(checks)} figures are over their bound"
+    figures = f"{len(over)} of {counted(len(checks), 'figure')}"
     if all(check.method == METHODS[0] for check in over):
         return (
-            f"The gradient is right by the complex step. {figures}: central differences, whose own "
-            "error depends on the text and the seed."
+            f"The gradient is right by the complex step. Over their bound: {figures}, of central "
+            "differences, whose own error depends on the text and the seed."
         )
-    return f"The gradient is NOT right: {figures}."
+    return f"The gradient is NOT right. Over their bound: {figures}."

@@ -36,6 +36,7 @@ import math
 
 import numpy as np
 
+from fastrnn.checks import counted
 from fastrnn.config import Architecture, Config
 
 Parameters = dict[str, np.ndarray]
@@ -135,7 +136,7 @@ def orthogonal_matrix(normal: np.ndarray) -> np.ndarray:
 def name_of(architecture: Architecture) -> str:
     """The kind and size of a model: "LSTM, 2 × 512 hidden units"."""
     layers = f"{architecture.layers} × " if architecture.layers > 1 else ""
-    return f"{NAMES[architecture.cell]}, {layers}{architecture.hidden} hidden units"
+    return f"{NAMES[architecture.cell]}, {layers}{counted(architecture.hidden, 'hidden unit')}"
 
 
 def describe(architecture: Architecture, characters: int) -> str:

@@ -106,6 +106,8 @@ def test_words_in_a_sentence() -> None:
         "a, b and c",
     ]
     assert checks.listed(["a", "b"], "or") == "a or b"
+    found = [checks.counted(n, noun) for noun in ("unit", "loss") for n in (0, 1, 2000)]
+    assert found == ["0 units", "1 unit", "2,000 units", "0 losses", "1 loss", "2,000 losses"]
 
 
 def test_paths(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from fastrnn.storage.checkpoint import load
 
 HOME = Path(__file__).parents[1]
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
-# A training that does not learn is seen before; with many streams, few updates are many epochs.
-UPDATES, EPOCHS = 30_000, 2
-# The plain defaults after so many updates on the default corpus: 2.41 bits a character; at the end
-# of their nine epochs 1.86. A larger network has to be better than that at the same time.
-DEFAULTS = 2.6
+# Whether a training learns is seen before its end. Their text is part of the default corpus.
+LENGTH, UPDATES, EPOCHS = 60_000, 5000, 2
+# Bits per character. An untrained model takes 6.7, the frequencies of the characters alone 4.6, and
+# these trainings 3.2 to 3.7 at the end.
+LEARNT = 4.0
 # No machine without a network has it. What the command makes of the name is tested in test_corpus.
 DOWNLOADED = "shakespeare"
 
@@ -45,9 +45,10 @@ def command_of(line: str) -> str:
     return line.split("fastrnn ")[1].split()[0]
 
 
-TRAININGS = [line for line in shown() if command_of(line) == "train"]
+TRAININGS = [line for line in shown() if command_of(line) == "train" and "--help" not in line]
 # gradcheck takes ten seconds; .ci/run runs it as it is shown.
-OTHERS = [line for line in shown() if command_of(line) not in ("train", "bench", "gradcheck")]
+ELSEWHERE = [line for line in shown() if command_of(line) in ("bench", "gradcheck")]
+OTHERS = [line for line in shown() if line not in TRAININGS + ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the texts and the model of which the examples speak."""
     folder = tmp_path_factory.mktemp("examples")
     corpus = fastrnn.read_corpus()
-    text = corpus.vocabulary.decode(corpus.codes)
+    text = corpus.vocabulary.decode(corpus.codes[:LENGTH])
     (folder / "book.txt").write_text(text, encoding="utf-8")
     (folder / "more.txt").write_text(text[:1000], encoding="utf-8")
     fastrnn.train(corpus, updates=300, path=folder / "best.h5", observers=[])
@@ -78,8 +79,11 @@ def run(folder: Path, line: str, *options: str) -> str:
 
 
 def bits(trained: fastrnn.Checkpoint) -> float:
-    """The lowest smooth loss per character."""
-    return trained.best.smooth_loss / trained.config.seq_length / math.log(2)
+    """Of the last updates, per character; the smooth loss still tells of the untrained model."""
+    last, count = trained.history.smooth_loss, 200
+    old = 0.999**count
+    loss = (last[-1] - old * last[-1 - count]) / (1 - old)
+    return loss / trained.config.seq_length / math.log(2)
 
 
 def test_something_is_found() -> None:
@@ -95,7 +99,7 @@ def test_training_learns(folder: Path, line: str) -> None:
     length = ("--updates", str(UPDATES), "--epochs", str(EPOCHS))
     output = ("--ckpt", "trained.h5", "--overwrite", "--quiet")
     run(folder, line, *length, *output, "--threads", "1")
-    assert bits(load(folder / "trained.h5")) < DEFAULTS
+    assert bits(load(folder / "trained.h5")) < LEARNT
 
 
 @pytest.mark.parametrize("line", OTHERS)
@@ -122,4 +126,4 @@ def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     exec(example.replace("epochs=3", f"updates={UPDATES}, threads=1"), {})
     assert os.path.exists("loss.svg")
-    assert bits(load("best.h5")) < DEFAULTS
+    assert bits(load("best.h5")) < LEARNT

@@ -144,9 +144,9 @@ def test_verdict() -> None:
     rough, wrong = (Check(5, "b", METHODS[i], 2e-9, 1e-9) for i in (0, 1))
     assert verdict([good] * 30) == "The gradient is right: all 30 figures are within their bound."
     assert verdict([good, rough, good]) == (
-        "The gradient is right by the complex step. 1 of 3 figures are over their bound: central "
+        "The gradient is right by the complex step. Over their bound: 1 of 3 figures, of central "
         "differences, whose own error depends on the text and the seed."
     )
     assert verdict([good, rough, wrong]) == (
-        "The gradient is NOT right: 2 of 3 figures are over their bound."
+        "The gradient is NOT right. Over their bound: 2 of 3 figures."
     )

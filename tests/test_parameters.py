@@ -55,6 +55,7 @@ def test_in_words() -> None:
     lstm = Architecture(cell="lstm", hidden=512, layers=2)
     assert describe(lstm, 65) == "LSTM, 2 × 512 hidden units, 3,316,289 parameters, float32"
     gru = Architecture(cell="gru", hidden=10, dtype="float64")
+    assert describe(Architecture(hidden=1), 2).startswith("vanilla RNN, 1 hidden unit, ")
     assert describe(gru, 3) == "GRU, 10 hidden units, 463 parameters, float64"
     assert describe(Architecture(), 80) == (
         "vanilla RNN, 100 hidden units, 26,180 parameters, float32"

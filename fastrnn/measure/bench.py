@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fastrnn.checks import counted
 from fastrnn.config import Config
 from fastrnn.measure.harness import Task, measure
 from fastrnn.measure.operations import PHASES
@@ -20,7 +21,6 @@ from fastrnn.measure.results import (
     Result,
     Row,
     by_case,
-    count_threads,
     describe_limits,
     describe_origin,
     digits,
@@ -104,7 +104,7 @@ def describe_times(result: Result) -> str:
 
 def format_table(result: Result) -> str:
     """The result as text of at most 80 columns."""
-    layout = "{:<22}{:>11}{:>11}{:>9}{:>14}{:>13}"
+    layout = "{:<23}{:>10}{:>11}{:>9}{:>14}{:>13}"
     names = "fastrnn µs", "NumPy µs", "ratio", "characters/s", "of the limit"
     lines = [layout.format("", *names)]
     name = ""
@@ -114,7 +114,7 @@ def format_table(result: Result) -> str:
             lines += ["", name]
         for row in rows:
             if row.method == "fastrnn":
-                what = row.phase if case.config.batch == 1 else count_threads(row.threads)
+                what = row.phase if case.config.batch == 1 else counted(row.threads, "thread")
                 baseline = baseline_of(row, rows)
                 cells = (
                     digits(1e6 * row.median),
@@ -158,7 +158,7 @@ def _ratio_figure(result: Result) -> Figure:
     for case, rows in by_case(result.rows):
         panels.setdefault(str(case), {})[case.config.dtype] = [
             (
-                row.phase if case.config.batch == 1 else count_threads(row.threads),
+                row.phase if case.config.batch == 1 else counted(row.threads, "thread"),
                 row.times_as_fast_as(baseline_of(row, rows)),
             )
             for row in rows

@@ -29,10 +29,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from fastrnn.checks import counted
 from fastrnn.console import ERR
 from fastrnn.errors import FastrnnError
 from fastrnn.measure.methods import Baseline, LeftOut, Problem, difference, results
-from fastrnn.measure.results import Case, Result, Row, count_threads
+from fastrnn.measure.results import Case, Result, Row
 
 METHODS = {  # what a name runs: a module, a class in it, and arguments for that
     "numpy": ("fastrnn.measure.methods", "Baseline"),
@@ -62,7 +63,7 @@ class Task:
         return cls(**{**values, "case": Case.from_json(values["case"])})
 
     def __str__(self) -> str:
-        threads = count_threads(self.threads)
+        threads = counted(self.threads, "thread")
         return f"{self.method} at {self.case}, {self.case.config.dtype}, on {threads}"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fastrnn.checks import counted
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.measure.operations import operations
@@ -205,17 +206,13 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
 
-def count_threads(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
-
-
 NAMES = {"python": "Python", "numpy": "NumPy", "numba": "Numba", "torch": "PyTorch", "jax": "JAX"}
 
 
 def describe_origin(origin: dict[str, Any], *more: str) -> str:
     """Where and with what it was measured: the machine, the versions, and of libraries `more`."""
     machine, versions = origin["machine"], origin["versions"]
-    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    cores = counted(machine["cores"], "core")
     named = [
         f"{NAMES.get(name, name)} {versions[name]}"
         for name in ("fastrnn", "python", "numpy", "numba", *more)

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.checks import counted
 from fastrnn.config import Architecture, Config, state_names
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import Parameters, parameter_shapes, per_character, state_shape
@@ -152,7 +153,7 @@ class Checkpoint:
         kind = describe_model(self.config, len(self.vocabulary))
         best, last = self.best, self.last
         return (
-            f"<fastrnn.Checkpoint: {kind}; after {last.update:,} updates, "
+            f"<fastrnn.Checkpoint: {kind}; after {counted(last.update, 'update')}, "
             f"lowest smooth loss {best.smooth_loss:.4f} at update {best.update:,}>"
         )
 
@@ -239,6 +240,9 @@ def is_checkpoint(path: AnyPath) -> bool:
 
 def describe(checkpoint: Checkpoint) -> str:
     """What a checkpoint holds, in lines for people to read."""
+    from fastrnn.memory import shown_bytes
+    from fastrnn.network import model_memory  # which imports the kernels
+
     config, corpus = checkpoint.config, checkpoint.corpus
     best, last = checkpoint.best, checkpoint.last
     model = {field.name for field in fields(Architecture)}
@@ -247,11 +251,13 @@ def describe(checkpoint: Checkpoint) -> str:
         nats, bits = per_character(value, config.seq_length)
         return f"{value:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)"
 
+    characters = len(checkpoint.vocabulary)
     rows = {
-        "model": describe_model(config, len(checkpoint.vocabulary)),
-        "corpus": f"{corpus.name}, {corpus.encoding}, {corpus.length:,} characters, "
+        "model": describe_model(config, characters),
+        "memory": f"{shown_bytes(model_memory(config, characters))} to write with",
+        "corpus": f"{corpus.name}, {corpus.encoding}, {counted(corpus.length, 'character')}, "
         f"SHA-256 {corpus.sha256}",
-        "vocabulary": f"{len(checkpoint.vocabulary)} characters: {checkpoint.vocabulary!r}",
+        "vocabulary": f"{counted(characters, 'character')}: {checkpoint.vocabulary!r}",
         "training": ", ".join(
             f"{name.replace('_', ' ')} {value}"
             for name, value in asdict(config).items()
@@ -259,9 +265,9 @@ def describe(checkpoint: Checkpoint) -> str:
         ),
         "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
         "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
-        "epochs": f"{last.epoch} complete, then {last.chunk:,} updates",
-        "history": f"{len(checkpoint.history.update):,} smooth losses, "
-        f"{len(checkpoint.history.samples)} samples",
+        "epochs": f"{last.epoch} complete, then {counted(last.chunk, 'update')}",
+        "history": f"{counted(len(checkpoint.history.update), 'smooth loss')}, "
+        f"{counted(len(checkpoint.history.samples), 'sample')}",
         "time": f"{checkpoint.seconds:.1f} s",
         "written by": f"fastrnn {checkpoint.version}",
     }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.checks import shortened, shown_value
+from fastrnn.checks import counted, shortened, shown_value
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.files import shown
 from fastrnn.text import encoded
@@ -59,7 +59,7 @@ class Corpus:
 
     def __repr__(self) -> str:
         return (
-            f"<fastrnn.Corpus: {shortened(self.name)}, {self.length:,} characters, "
+            f"<fastrnn.Corpus: {shortened(self.name)}, {counted(self.length, 'character')}, "
             f"{len(self.vocabulary)} distinct>"
         )
 

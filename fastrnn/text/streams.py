@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrnn.checks import counted
 from fastrnn.errors import FastrnnError
 from fastrnn.text.encoded import file_of
 
@@ -47,9 +48,9 @@ class Streams:
         self.chunks = chunks_per_epoch(len(codes), batch, seq_length)
         if self.chunks < 1:
             raise FastrnnError(
-                f"the text has {len(codes)} characters, but batch {batch} and sequence length "
-                f"{seq_length} need at least {batch * (seq_length + 1)}; give a longer text, or a "
-                "smaller batch or sequence length"
+                f"the text has {counted(len(codes), 'character')}, but batch {batch} and sequence "
+                f"length {seq_length} need at least {batch * (seq_length + 1)}; give a longer "
+                "text, or a smaller batch or sequence length"
             )
         self.seq_length = seq_length
         length = len(codes) // batch

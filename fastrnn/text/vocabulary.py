@@ -70,10 +70,11 @@ class Vocabulary:
             if found.min() < 0:
                 position = start + int(np.argmin(found >= 0))
                 character = text[position]
+                size = checks.counted(len(self), "character")
                 raise FastrnnError(
                     f"the character {character!r} (U+{ord(character):04X}) at position {position}, "
-                    f"counted from 0, is not among the {len(self)} characters of the vocabulary; "
-                    "leave it out, or train on a text that has it"
+                    f"counted from 0, is not among the {size} of the vocabulary; leave it out, or "
+                    "train on a text that has it"
                 )
         return codes
 

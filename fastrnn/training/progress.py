@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastrnn.checks import counted
 from fastrnn.config import describe_training
 from fastrnn.console import ERR, OUT, ModelText, reason_of
 from fastrnn.errors import FastrnnError
@@ -96,7 +97,7 @@ def report_files(corpus: Corpus, named: int) -> None:
     """Say how many files a corpus is from, and which were left out, if these are not the named."""
     if corpus.files > named or corpus.left_out:
         left_out = ", ".join(map(str, corpus.left_out))
-        read = "1 file" if corpus.files == 1 else f"{corpus.files:,} files"
+        read = counted(corpus.files, "file")
         ERR.say(f"{corpus.name}: {read} read" + (f"; left out: {left_out}" if left_out else ""))
 
 
@@ -130,8 +131,8 @@ class Progress(Notes):
         characters = len(corpus.vocabulary)
         memory = training_memory(config, characters, trainer.network.workers.threads)
         ERR.say(
-            f"{corpus.name}: {corpus.length:,} characters, {characters} distinct; "
-            f"{trainer.streams.chunks:,} updates an epoch\n"
+            f"{corpus.name}: {counted(corpus.length, 'character')}, {characters} distinct; "
+            f"{counted(trainer.streams.chunks, 'update')} an epoch\n"
             f"{describe(config, characters)}; {describe_training(config)}; "
             f"{shown_bytes(memory)} of memory"
         )
@@ -183,7 +184,7 @@ class Progress(Notes):
         OUT.say(
             f"min_iter = {best.update}\n"
             f"min_loss = {best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)\n"
-            f"{checkpoint.last.update:,} updates in {checkpoint.seconds:.1f} s, "
+            f"{counted(checkpoint.last.update, 'update')} in {checkpoint.seconds:.1f} s, "
             f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
         if path is not None:

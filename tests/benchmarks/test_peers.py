@@ -43,21 +43,18 @@ def test_from_end_to_end(
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "result.json"
-    options = "--cases 7,5,3,2 5,7,2,3 --rounds 2 --seconds 0.001"
+    options = "--cases 7,5,3,2 --rounds 2 --seconds 0.001"
     options += f" --methods numpy torch-loop fastrnn {LIMIT}"
     peers.main([*options.split(), "--json", str(path)])
     out, err = capsys.readouterr()
     assert "torch-loop at m=7 K=5 T=3 B=2, float32, on 1 thread is left out: torch is not " in err
     assert err.count("torch") == 2  # said once
-    assert "fastrnn on 1 thread over NumPy, 2 batched shapes: " in " ".join(out.split())
+    assert "fastrnn on 1 thread over NumPy, 1 batched shape: " in " ".join(out.split())
     result = load(path)
     assert result.command == f"python benchmarks/peers.py {options} --json {path}"
     assert result.left_out == {"torch-loop": "torch is not installed"}
-    assert {(row.method, row.case) for row in result.rows} == {
-        (method, case)
-        for method in ("numpy", "fastrnn", LIMIT)
-        for case in (vanilla(7, 5, 3, 2), vanilla(5, 7, 2, 3))
-    }
+    assert {row.method for row in result.rows} == {"numpy", "fastrnn", LIMIT}
+    assert {row.case for row in result.rows} == {vanilla(7, 5, 3, 2)}
 
 
 def test_ratios() -> None:
@@ -103,7 +100,7 @@ def test_vanilla_and_gated_cells_are_summed_up_apart() -> None:
     gated = [replace(row, case=Case(config, 80)) for row in fixed_rows() if row.case == SMALL]
     words = peers.describe_summary([*fixed_rows(), *gated])
     assert "over the best of PyTorch and JAX, 2 batched shapes: 1.00×" in words
-    assert "over the best of PyTorch and JAX, 1 batched shapes of LSTM and GRU: 4.00×" in words
+    assert "over the best of PyTorch and JAX, 1 batched shape of LSTM and GRU: 4.00×" in words
 
 
 MARKDOWN = (
@@ -125,11 +122,11 @@ MARKDOWN = (
         "\n\n"
         "fastrnn on 2 threads over the best of PyTorch and JAX, 2 batched shapes: 1.00× as a "
         "geometric mean, at least 0.250×. fastrnn on 2 threads over the better of these with the "
-        "gradient by hand, 1 batched shapes: 2.50× as a geometric mean, at least 2.50×. fastrnn on "
+        "gradient by hand, 1 batched shape: 2.50× as a geometric mean, at least 2.50×. fastrnn on "
         "2 threads over NumPy, 2 batched shapes: 2.12× as a geometric mean, at least 1.50×. "
         "fastrnn on 1 thread over the best of PyTorch and JAX, 2 batched shapes: 0.625× as a "
         "geometric mean, at least 0.156×. fastrnn on 1 thread over the better of these with the "
-        "gradient by hand, 1 batched shapes: 1.56× as a geometric mean, at least 1.56×. fastrnn "
+        "gradient by hand, 1 batched shape: 1.56× as a geometric mean, at least 1.56×. fastrnn "
         "on 1 thread over NumPy, 2 batched shapes: 1.33× as a geometric mean, at least 0.938×."
     )
 )

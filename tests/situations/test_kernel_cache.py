@@ -29,11 +29,12 @@ print(twice(np.ones(1)), sum(twice.stats.cache_hits.values()))
 """
 
 
-def kernel(tmp_path, *limit):
+def kernel(tmp_path, *limit, **environment):
     """A process that calls one small kernel."""
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NUMBA_CACHE_DIR": ""}
     return subprocess.Popen(
         [sys.executable, "-c", KERNEL, *limit],
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NUMBA_CACHE_DIR": ""},
+        env=os.environ | places | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -84,6 +85,17 @@ def test_nowhere_to_write(tmp_path):
         f"{tmp_path / 'cache' / 'fastrnn'}, nor in any temporary folder: they cannot be written; "
         "set XDG_CACHE_HOME to a folder that can\n"
     )
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    """Kernels are kept in the folder for temporary files."""
+    # A file as home, because permissions do not hold for an administrator.
+    (tmp_path / "home").touch()
+    (tmp_path / "tmp").mkdir()
+    places = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    for hits in (0, 1):
+        process = kernel(tmp_path, **places, XDG_CACHE_HOME="")
+        assert process.communicate() == (f"2.0 {hits}\n", "")
 
 
 def test_processes_that_compile_the_same_kernel(tmp_path):

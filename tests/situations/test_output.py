@@ -81,9 +81,6 @@ def test_training_goes_on_without_its_reader(folder: Path) -> None:
     assert ended.stderr.count("Warning: cannot write the output any more: Broken pipe\n") == 1
 
 
-REDIRECTIONS = [("2>&-", 0), ("2>/dev/full", 0), (">&-", 1), (">/dev/full", 1)]
-
-
 def check(ended, code: int) -> None:
     assert ended.returncode == code
     if code:
@@ -94,20 +91,19 @@ def check(ended, code: int) -> None:
 
 @pytest.mark.parametrize(
     ("command", "redirection", "code"),
-    [*(("synth", *both) for both in REDIRECTIONS), ("info", *REDIRECTIONS[-1])],
+    [("synth", "2>&-", 0), ("synth", ">&-", 1), ("info", ">/dev/full", 1)],
 )
 def test_other_commands(driving: Path, command: str, redirection: str, code: int) -> None:
     check(shell(driving, f'"$fastrnn" {command} best.h5 {redirection}'), code)
 
 
-@pytest.mark.parametrize(("redirection", "code"), REDIRECTIONS[:1] + REDIRECTIONS[-1:])
-def test_gradcheck(folder: Path, redirection: str, code: int) -> None:
+def test_gradcheck(folder: Path) -> None:
     (folder / "small.py").write_text(
         "from fastrnn import cli, gradcheck\n"
         "gradcheck.REPORTED = {5: {'b': 1.0, 'c': 1.0}}\n"
         "cli.main()"
     )
-    check(shell(folder, f'"{sys.executable}" small.py gradcheck {redirection}'), code)
+    check(shell(folder, f'"{sys.executable}" small.py gradcheck >/dev/full'), 1)
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "train --help"])
@@ -230,7 +226,7 @@ def test_signal_during_a_long_sample(folder: Path) -> None:
     assert load(folder / "best.h5").history.samples == []
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 1.5])
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])
 def test_many_interruptions(folder: Path, delay: float) -> None:
     # Before its first line a Python program can only end with a traceback.
     program = (

@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 import fastrnn.storage.sealed as sealed_module
 from fastrnn.config import CELLS, OPTIMIZERS, Config, state_names
 from fastrnn.errors import FastrnnError
+from fastrnn.memory import shown_bytes
+from fastrnn.network import model_memory
 from fastrnn.parameters import initial_parameters, state_shape
 from fastrnn.storage.checkpoint import (
     Best,
@@ -268,6 +270,8 @@ def test_ordinary_hdf5_with_natural_names(path):
 def test_description():
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in describe(example()).splitlines())
     assert lines["model"] == "vanilla RNN, 5 hidden units, 107 parameters, float32"
+    assert lines["memory"] == f"{shown_bytes(model_memory(Config(hidden=5), 7))} to write with"
+    assert lines["history"] == "4 smooth losses, 3 samples"
     assert lines["training"] == (
         "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, epsilon 1e-08, "
         "weight decay 0.0, clip 5.0, clip norm inf, schedule constant, warmup 0, init normal, "

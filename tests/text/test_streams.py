@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastrnn.checks import counted
 from fastrnn.errors import FastrnnError
 from fastrnn.text.streams import Streams
 
@@ -76,8 +77,8 @@ def test_too_short_a_text(length):
     with pytest.raises(FastrnnError) as caught:
         Streams(np.zeros(length, np.uint8), batch=4, seq_length=25, characters=200)
     assert str(caught.value) == (
-        f"the text has {length} characters, but batch 4 and sequence length 25 need at least 104; "
-        "give a longer text, or a smaller batch or sequence length"
+        f"the text has {counted(length, 'character')}, but batch 4 and sequence length 25 need at "
+        "least 104; give a longer text, or a smaller batch or sequence length"
     )
 
 
