@@ -16,6 +16,7 @@ from fastrnn.errors import FastrnnError
 
 CELLS = ("rnn", "lstm", "gru")
 DTYPES = ("float32", "float64")
+LOSSES = ("sum", "mean")
 MOST_THREADS = 1024
 MOST_LAYERS = 1000
 MOST = 2**31 - 1  # of anything else
@@ -27,7 +28,7 @@ CHECKPOINT_EVERY = 60.0  # seconds
 
 
 class PerCharacter(float):
-    """A default for one character of a sequence, over which the loss is summed."""
+    """A default for one character of a sequence, where the loss is summed over them."""
 
 
 # What there is to choose, and the settings that each choice uses, with their defaults. They are
@@ -163,6 +164,9 @@ class Config(Architecture):
     optimizer : {"adagrad", "rmsprop", "adam", "adamw", "sgd"}
     learning_rate, momentum, nesterov, rho, beta1, beta2, epsilon, weight_decay
         The optimizer's, by PyTorch's rules; but AdaGrad has its epsilon in the root.
+    loss : {"sum", "mean"}
+        Whether the loss of a chunk is the sum over its T characters, or the mean; of the streams it
+        is the mean. What the optimizer gets is its gradient.
     clip, clip_norm : float
         Largest absolute value of an element of the gradient, and largest norm of all of it.
     schedule : {"constant", "exponential", "cosine"}
@@ -180,6 +184,14 @@ class Config(Architecture):
     epochs, updates : int
         The training ends after so many passes over the text, or updates, or at whichever comes
         first if both are given. Without either, after 9 epochs.
+    val_fraction, test_fraction : float
+        The shares at the end of the text that are held out, for validation and for one last test:
+        the order is training, validation, test.
+    val_every : int, optional
+        Updates between two validations. By default they come whenever the training has read ten
+        times as many characters as they read.
+    patience : int, optional
+        End the training after so many validations without a lower loss.
 
     Raises
     ------
@@ -211,6 +223,9 @@ class Config(Architecture):
     weight_decay: float = option(
         None, Real(zero=True), "L2 penalty; with adamw, decay by this share of the learning rate."
     )
+    loss: str = option(
+        "sum", LOSSES, "Of the characters of a sequence: its gradient is that of their sum or mean."
+    )
     clip: float = option(
         None, Real(infinity=True), "Clip gradients to ± this; inf for no clipping."
     )
@@ -231,6 +246,16 @@ class Config(Architecture):
     updates: int | None = option(
         None, Whole(0, 2**63 - 1), "Stop after this many updates, or after --epochs if sooner."
     )
+    val_fraction: float = option(
+        0.0, Real(zero=True, below=1.0), "Share of the text that is held out for validation."
+    )
+    test_fraction: float = option(
+        0.0, Real(zero=True, below=1.0), "Share at the text's end for one test of the best model."
+    )
+    val_every: int | None = option(None, Whole(1, 2**63 - 1), "Updates between two validations.")
+    patience: int | None = option(
+        None, Whole(1, MOST), "Stop after so many validations without a lower loss."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -248,13 +273,29 @@ class Config(Architecture):
                 "final-rate is 0, which an exponential never reaches; give a positive number, or "
                 "take the schedule cosine"
             )
+        if self.val_fraction + self.test_fraction >= 1:
+            raise FastrnnError(
+                f"val-fraction is {self.val_fraction:g} and test-fraction {self.test_fraction:g}, "
+                "which leaves nothing to train on; give less"
+            )
+        for name in ("val_every", "patience"):
+            if getattr(self, name) is not None and self.val_fraction == 0:
+                raise FastrnnError(
+                    f"{option_name(name)} is {getattr(self, name)}, but no text is held out to "
+                    "validate on; give a val-fraction, such as 0.05, or leave it out"
+                )
+
+    @property
+    def loss_length(self) -> int:
+        """Of how many characters a loss is the sum: T, or 1 where it is their mean."""
+        return self.seq_length if self.loss == "sum" else 1
 
     def _complete(self, defaults: dict[str, Any]) -> None:
         """Give the settings that were left out their defaults."""
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 if isinstance(value, PerCharacter):
-                    value = float(value) * self.seq_length
+                    value = float(value) * self.loss_length
                 object.__setattr__(self, name, value)
 
     def _refuse_unused(self, choice: str, chosen: str, options: dict[str, dict[str, Any]]) -> None:
@@ -314,7 +355,14 @@ def default_in_words(name: str) -> str | None:
                 cases.setdefault(_shown(defaults[name]), []).append(case)
         if cases:
             return "; ".join(f"{value}{word}{listed(those)}" for value, those in cases.items())
-    return "9, unless --updates" if name == "epochs" else None
+    return OTHER_DEFAULTS.get(name)
+
+
+OTHER_DEFAULTS = {
+    "epochs": "9, unless --updates",
+    "val_every": "when the training has read ten times as much as a validation reads",
+    "patience": "no end before that of the training",
+}
 
 
 def _shown(value: Any) -> str:

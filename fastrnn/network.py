@@ -168,13 +168,12 @@ class Layout:
         columns("c", 1, self.characters)
         return packed_rows, count, rows
 
-    def sizes(self, T: int, B: int) -> Sizes:
-        """The sizes of chunks of T characters of B streams."""
-        cell = self.cell
-        recurrent = cell.RECURRENT * self.P
-        return Sizes(
-            self.m, self.characters, T, B, self.layers, self.P, cell.GATES, recurrent, self.rows
-        )
+    def sizes(self, T: int, B: int, loss: str = "sum") -> Sizes:
+        """The sizes of chunks of T characters of B streams, over which the loss is the mean of
+        sums, or the mean."""
+        m, K, L, P, cell = self.m, self.characters, self.layers, self.P, self.cell
+        divisor = B * T if loss == "mean" else B
+        return Sizes(m, K, T, B, L, P, cell.GATES, cell.RECURRENT * P, self.rows, divisor)
 
     def weights(self, flat: np.ndarray) -> cell.Weights:
         """A flat buffer as the arrays of cell.Weights."""
@@ -474,7 +473,7 @@ class Network(Weights):
         super().__init__(config, characters)
         self.config = config
         layout = self.layout
-        self.sizes = layout.sizes(config.seq_length, config.batch)
+        self.sizes = layout.sizes(config.seq_length, config.batch, config.loss)
         arrays = allocate(training_arrays(layout, config, threads))
         arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
         self._flat = Flat(*(arrays[name] for name in Flat._fields))
@@ -511,8 +510,12 @@ class Network(Weights):
 
     @property
     def best(self) -> Parameters:
-        """Copies of the weights with the lowest smooth loss."""
+        """Copies of the weights with the lowest loss."""
         return self.layout.get(self._flat.best)
+
+    def keep_as_best(self) -> None:
+        """Let `best` be the current weights."""
+        self._flat.best[...] = self._flat.weight
 
     @property
     def optimizer_state(self) -> dict[str, Parameters]:
@@ -527,7 +530,8 @@ class Network(Weights):
             self.layout.set(getattr(self._flat, name), state[name])
 
     def loss(self, codes: np.ndarray) -> float:
-        """Cross-entropy of one chunk in nats, summed over T and averaged over B, without dropout.
+        """Cross-entropy of one chunk in nats, without dropout: the mean over B of the sums over T,
+        or of all characters, as `config.loss` says.
 
         Parameters
         ----------

@@ -44,9 +44,10 @@ from fastrnn.storage import atomic
 from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.hdf5 import JSON, REAL, TEXT, WHOLE, Layout, Reader, encode, reading, write
 from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unseal
+from fastrnn.text.streams import chunks_per_epoch, held_out
 
 # What each format after the first has added to which part: the values that older files stand for,
-# or where a file has them.
+# or where a file has them. Config and corpus are JSON; of other parts these are datasets.
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {"corpus": {"encoding": "utf-8"}},
     3: {
@@ -70,6 +71,20 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "epochs": None,
             "updates": lambda file: file.read("last/update", WHOLE),  # all that is known
         }
+    },
+    4: {
+        "config": {
+            "loss": "sum",
+            "val_fraction": 0.0,
+            "test_fraction": 0.0,
+            "val_every": None,
+            "patience": None,
+        },
+        "best": {"validation_loss": None, "test_loss": None},
+        "history": {
+            "validation_update": lambda file: np.empty(0, np.int64),
+            "validation_loss": lambda file: np.empty(0),
+        },
     },
 }
 
@@ -96,11 +111,16 @@ class CorpusInfo:
 
 @dataclass(eq=False)  # arrays have no single answer
 class Best:
-    """The model with the lowest smooth loss, as it was after `update`; 0 is the initial one."""
+    """The model with the lowest loss, as it was after `update`; 0 is the initial one.
+
+    That is the validation loss where there is one, and before it the smooth loss.
+    """
 
     update: int
-    smooth_loss: float
+    smooth_loss: float  # after it
     parameters: Parameters
+    validation_loss: float | None = None  # in nats per character
+    test_loss: float | None = None  # the same of the text held out for the test, at the end
 
 
 @dataclass(eq=False)  # arrays have no single answer
@@ -128,11 +148,13 @@ class Sample:
 
 @dataclass(eq=False)  # arrays have no single answer
 class History:
-    """How training went: the smooth loss after some updates, and samples."""
+    """How training went: the smooth loss after some updates, samples, and all validations."""
 
     update: np.ndarray  # (N,) int64, strictly increasing
     smooth_loss: np.ndarray  # (N,) float64
     samples: list[Sample]
+    validation_update: np.ndarray  # (V,) int64, strictly increasing
+    validation_loss: np.ndarray  # (V,) float64, nats per character
 
 
 @dataclass(repr=False, eq=False)
@@ -148,12 +170,23 @@ class Checkpoint:
     seconds: float  # of training so far, by the clock on the wall
     version: str  # of the fastrnn that wrote this
 
+    @property
+    def updates_per_epoch(self) -> int:
+        """How many updates one pass over the training part of the text makes."""
+        config = self.config
+        length, _ = held_out(self.corpus.length, config.val_fraction, config.test_fraction)
+        return chunks_per_epoch(length, config.batch, config.seq_length)
+
     def __repr__(self) -> str:
         kind = describe_model(self.config, len(self.vocabulary))
         best, last = self.best, self.last
+        if best.validation_loss is None:
+            lowest = f"smooth loss {best.smooth_loss:.4f}"
+        else:
+            lowest = f"validation loss {best.validation_loss:.4f} nats"
         return (
             f"<fastrnn.Checkpoint: {kind}; after {last.update:,} updates, "
-            f"lowest smooth loss {best.smooth_loss:.4f} at update {best.update:,}>"
+            f"lowest {lowest} at update {best.update:,}>"
         )
 
 
@@ -244,9 +277,21 @@ def describe(checkpoint: Checkpoint) -> str:
     model = {field.name for field in fields(Architecture)}
 
     def loss(value: float) -> str:
-        nats, bits = per_character(value, config.seq_length)
+        nats, bits = per_character(value, config.loss_length)
         return f"{value:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)"
 
+    history = checkpoint.history
+    validations = len(history.validation_loss)
+    ends = held_out(corpus.length, config.val_fraction, config.test_fraction)
+    parts = {"training": ends[0], "validation": ends[1] - ends[0], "test": corpus.length - ends[1]}
+    held = {
+        "parts": ", ".join(f"{name} {length:,} characters" for name, length in parts.items()),
+        "validation": f"{validations} times, lowest {in_words(best.validation_loss)} after update "
+        f"{best.update:,}, last {in_words(history.validation_loss[-1])}"
+        if validations
+        else "",
+        "test": "" if best.test_loss is None else in_words(best.test_loss),
+    }
     rows = {
         "model": describe_model(config, len(checkpoint.vocabulary)),
         "corpus": f"{corpus.name}, {corpus.encoding}, {corpus.length:,} characters, "
@@ -258,14 +303,19 @@ def describe(checkpoint: Checkpoint) -> str:
             if value is not None and name not in model
         ),
         "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
+        **{name: row for name, row in held.items() if row and ends[0] < corpus.length},
         "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
         "epochs": f"{last.epoch} complete, then {last.chunk:,} updates",
-        "history": f"{len(checkpoint.history.update):,} smooth losses, "
-        f"{len(checkpoint.history.samples)} samples",
+        "history": f"{len(history.update):,} smooth losses, {len(history.samples)} samples",
         "time": f"{checkpoint.seconds:.1f} s",
         "written by": f"fastrnn {checkpoint.version}",
     }
     return "\n".join(f"{name:12}{row}" for name, row in rows.items())
+
+
+def in_words(nats: float) -> str:
+    """A loss per character."""
+    return "{:.4f} nats ({:.4f} bits) per character".format(*per_character(nats, 1))
 
 
 _NO_MEMORY = "too little memory; close other programs or use a smaller model"
@@ -305,10 +355,11 @@ def save_errors(path: AnyPath) -> Iterator[None]:
 # What a checkpoint contains
 
 
-def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
+def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
     """The kind and shape of every dataset by name, for K characters and a history of N points.
 
-    The S samples have L characters together; they are stored as one text and their lengths.
+    The S samples have L characters together; they are stored as one text and their lengths. There
+    were V validations.
     """
     weights = {name: (config.dtype, s) for name, s in parameter_shapes(config, K).items()}
 
@@ -323,6 +374,8 @@ def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
         "seconds": (REAL, ()),
         "best/update": (WHOLE, ()),
         "best/smooth_loss": (REAL, ()),
+        "best/validation_loss": (JSON, ()),
+        "best/test_loss": (JSON, ()),
         **group("best/parameters"),
         "last/update": (WHOLE, ()),
         "last/epoch": (WHOLE, ()),
@@ -338,6 +391,8 @@ def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
         "history/samples/smooth_loss": (REAL, (S,)),
         "history/samples/length": (WHOLE, (S,)),
         "history/samples/text": (TEXT, (L,)),
+        "history/validation_update": (WHOLE, (V,)),
+        "history/validation_loss": (REAL, (V,)),
     }
 
 
@@ -365,10 +420,18 @@ def _validate(checkpoint: Checkpoint) -> None:
     require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
     for name, array in last.optimizer.get("squares", {}).items():
         require((array >= 0).all(), f"last/optimizer/squares/{name} is negative")
-    updates = np.asarray(history.update)
-    require((updates[1:] > updates[:-1]).all(), "history/update is not strictly increasing")
-    for update in (*updates[:1], *updates[-1:], *(sample.update for sample in history.samples)):
+    updates, validated = np.asarray(history.update), np.asarray(history.validation_update)
+    for name, some in {"update": updates, "validation_update": validated}.items():
+        require((some[1:] > some[:-1]).all(), f"history/{name} is not strictly increasing")
+    samples = (sample.update for sample in history.samples)
+    for update in (*updates[:1], *updates[-1:], *validated[:1], *validated[-1:], *samples):
         require(0 <= update <= last.update, "history is not between 0 and last/update")
+    lowest = dict(zip(validated.tolist(), history.validation_loss.tolist(), strict=True))
+    found = (best.update, best.validation_loss)
+    good = found in lowest.items() if lowest else best.validation_loss is None
+    require(good, "best is not that of a validation in the history")
+    good = best.test_loss is None or (type(best.test_loss) is float and best.test_loss >= 0)
+    require(good, "best/test_loss is no loss")
     _validate_generator(last.generator)
 
 
@@ -417,6 +480,7 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
         N=len(history.update),
         S=len(samples),
         L=len(text),
+        V=len(history.validation_update),
     )
     leaves = dict(_leaves(tree, layout))
     require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
@@ -459,7 +523,10 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
         N=file.length("history/update"),
         S=file.length("history/samples/update"),
         L=file.length("history/samples/text"),
+        V=0 if version < 4 else file.length("history/validation_update"),
     )
+    added = _added_datasets(version)
+    layout = {name: row for name, row in layout.items() if name not in added}
     stored = {name: _as_stored(name, shape, version) for name, (_, shape) in layout.items()}
     tree: dict[str, Any] = {"last": {"optimizer": {}}}  # which may have no buffers
     for name, (kind, shape) in layout.items():
@@ -481,8 +548,10 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
 
     tree["config"] = config
     parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
-    tree["corpus"] = _complete("corpus", tree["corpus"], file, version)
-    tree |= {name: _record(part, tree[name]) for name, part in parts.items()}
+    tree |= {
+        name: _record(part, _complete(name, tree[name], file, version))
+        for name, part in parts.items()
+    }
     checkpoint = _record(Checkpoint, tree)
     _validate(checkpoint)
     return checkpoint
@@ -496,6 +565,12 @@ def _complete(part: str, values: Any, file: Reader, version: int) -> Any:
             for name, value in parts[part].items():
                 values[name] = value(file) if callable(value) else value
     return values
+
+
+def _added_datasets(version: int) -> set[str]:
+    """The datasets that a file of this format lacks."""
+    newer = [parts for added, parts in ADDED.items() if added > version]
+    return {f"{part}/{name}" for parts in newer for part in parts for name in parts[part]}
 
 
 def _as_stored(name: str, shape: tuple[int, ...], version: int) -> tuple[str, tuple[int, ...]]:

@@ -14,6 +14,12 @@ def chunks_per_epoch(length: int, batch: int, seq_length: int) -> int:
     return (length // batch - 1) // seq_length
 
 
+def held_out(length: int, val_fraction: float, test_fraction: float) -> tuple[int, int]:
+    """Where the training part of a text ends, and where its validation part does; the rest is for
+    the test."""
+    return int(length * (1.0 - val_fraction - test_fraction)), int(length * (1.0 - test_fraction))
+
+
 class Streams:
     """The text cut into B equal contiguous streams, read chunk by chunk.
 
@@ -31,6 +37,8 @@ class Streams:
         T, the number of characters in a chunk of one stream.
     characters
         K, the size of the vocabulary.
+    translation
+        What stands for each code in another vocabulary, int32; by default codes stay as they are.
 
     Attributes
     ----------
@@ -43,7 +51,14 @@ class Streams:
         If the text is too short for one chunk.
     """
 
-    def __init__(self, codes: np.ndarray, batch: int, seq_length: int, characters: int) -> None:
+    def __init__(
+        self,
+        codes: np.ndarray,
+        batch: int,
+        seq_length: int,
+        characters: int,
+        translation: np.ndarray | None = None,
+    ) -> None:
         self.chunks = chunks_per_epoch(len(codes), batch, seq_length)
         if self.chunks < 1:
             raise FastrnnError(
@@ -55,6 +70,7 @@ class Streams:
         length = len(codes) // batch
         self._streams = codes[: batch * length].reshape(batch, length)
         self._characters = characters
+        self._translation = translation
         self._file = file_of(codes)
 
     def read(self, first: int, count: int) -> np.ndarray:
@@ -91,4 +107,4 @@ class Streams:
                 f"{text} is damaged, it has codes that stand for none of its {self._characters} "
                 f"characters; {remedy}"
             )
-        return read
+        return read if self._translation is None else self._translation[read]
