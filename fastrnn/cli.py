@@ -509,7 +509,7 @@ def presets() -> None:
 )
 def warmup(cells: tuple[str, ...]) -> None:
     from fastrnn.kernels.compile import kernel_folder, unkept
-    from fastrnn.network import compile_all
+    from fastrnn.warmup import compile_all
 
     ERR.say("Compiling the kernels.")
     with ending_at_once():

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from fastrnn import memory
-from fastrnn.config import DTYPES, Architecture, Config, state_names
+from fastrnn.config import Architecture, Config, state_names
 from fastrnn.kernels import cell, entries, gru, lstm, rnn
 from fastrnn.kernels.blocks import BLOCK, BY_COLUMNS, BY_ROWS, BY_USED_ROWS
 from fastrnn.kernels.cell import Packed, Sizes, States
@@ -273,14 +273,25 @@ def states_of(arrays: Mapping[str, np.ndarray]) -> States:
     return States(**{name: shared[name] for name in States._fields})
 
 
+def group_of(batch: int, threads: int) -> int:
+    """How many streams go through the time loops before their gradients are summed."""
+    groups = math.ceil(batch / (STREAMS * threads))
+    return math.ceil(batch / groups)
+
+
+def column_shares(threads: int, batch: int) -> int:
+    """Threads that share the columns of the same streams, at the price of a barrier for every
+    time step: as few as leave no thread without a stream."""
+    divisors = (shares for shares in range(1, threads + 1) if threads % shares == 0)
+    return next(shares for shares in divisors if threads // shares <= batch)
+
+
 def training_arrays(layout: Layout, config: Config, threads: int) -> dict[str, Array]:
     """What `Network` allocates on top of `weights_arrays`."""
     flat = Array((layout.size,), layout.dtype)
     none = Array((0,), layout.dtype)
     sizes = layout.sizes(config.seq_length, config.batch)
-    # How many streams go through the time loops before their gradients are summed.
-    groups = math.ceil(sizes.B / (STREAMS * threads))
-    group = math.ceil(sizes.B / groups)
+    group = group_of(config.batch, threads)
     names = state_names(config)
     return {
         "gradient": flat,
@@ -486,7 +497,7 @@ class Network(Weights):
         if keeps_rows_without_gradient(config):
             self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
         self.workers = Workers(threads)
-        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
+        self._team = Team(self.workers.arrivals, threads, column_shares(threads, config.batch))
 
     def use_threads(self, threads: int) -> None:
         """Let so many of its threads make the next updates, which does not change the results."""
@@ -495,13 +506,7 @@ class Network(Weights):
         # Each thread only clears the rows that it wrote, and only in the columns it has now.
         self._gradient.U[...] = 0
         self.workers.use(threads)
-        self._team = Team(self.workers.arrivals, threads, self._column_shares(threads))
-
-    def _column_shares(self, threads: int) -> int:
-        """Threads that share the columns of the same streams, at the price of a barrier for every
-        time step: as few as leave no thread without a stream."""
-        divisors = (shares for shares in range(1, threads + 1) if threads % shares == 0)
-        return next(shares for shares in divisors if threads // shares <= self.sizes.B)
+        self._team = Team(self.workers.arrivals, threads, column_shares(threads, self.sizes.B))
 
     @property
     def gradient(self) -> Parameters:
@@ -652,19 +657,3 @@ def keeps_rows_without_gradient(config: Config) -> bool:
     """Whether a weight whose gradient is zero stays exactly as it is."""
     plain = config.optimizer == "adagrad" or (config.optimizer == "sgd" and not config.momentum)
     return plain and not config.weight_decay
-
-
-def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
-    """Compile every kernel that a network of these cells uses, in every dtype, or load it from the
-    cache."""
-    for kind, dtype in itertools.product(cells, DTYPES):
-        config = Config(cell=kind, hidden=1, seq_length=1, dtype=dtype)
-        network = Network(config, characters=1)
-        codes = np.zeros((2, 1), np.int32)
-        steps, keys = np.ones((1, 4)), np.zeros((1, 1, 2), np.int64)
-        network.pack()
-        network.loss(codes)
-        network.loss_and_gradient(codes)
-        network.update(steps[0])
-        network.train(codes, steps, keys, Record(0.0, 0.0, -1, False), np.empty(1))
-        Writer(network).sample(codes[0], np.empty(1))

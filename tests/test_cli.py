@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from command import COMMAND, EXAMPLE, TEXT, error_of, run
 
-from fastrnn import __version__, gradcheck, network
+from fastrnn import __version__, gradcheck, warmup
 from fastrnn.cli import cli
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
@@ -155,7 +155,7 @@ def test_gradcheck_and_warmup_of_a_model(monkeypatch, tmp_path: Path) -> None:
         raise FastrnnError("that is all")
 
     monkeypatch.setattr(gradcheck, "check_gradients", check_gradients)
-    monkeypatch.setattr(network, "compile_all", called.append)
+    monkeypatch.setattr(warmup, "compile_all", called.append)
     (tmp_path / "text").write_text(TEXT)
 
     def code(*arguments: str) -> int:
