@@ -30,7 +30,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -153,8 +153,9 @@ class History:
     update: np.ndarray  # (N,) int64, strictly increasing
     smooth_loss: np.ndarray  # (N,) float64
     samples: list[Sample]
-    validation_update: np.ndarray  # (V,) int64, strictly increasing
-    validation_loss: np.ndarray  # (V,) float64, nats per character
+    # (V,) int64, strictly increasing, and (V,) float64, nats per character
+    validation_update: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(repr=False, eq=False)

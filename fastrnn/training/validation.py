@@ -82,7 +82,8 @@ class HeldOut:
             None if it was given up.
         """
         evaluator = Evaluator(weights, SEQ_LENGTH, self._batch, threads)
-        rows = max(SEQ_LENGTH, PIECE_WORK // (self._batch * weights.layout.size))
+        chunk_work = SEQ_LENGTH * self._batch * weights.layout.size
+        rows = SEQ_LENGTH * max(1, PIECE_WORK // chunk_work)
         sums = []
         for first in range(0, self._streams.chunks, rows):
             if stop():
