@@ -169,6 +169,10 @@ class Config(Architecture):
         is the mean. What the optimizer gets is its gradient.
     clip, clip_norm : float
         Largest absolute value of an element of the gradient, and largest norm of all of it.
+    input_rate : float
+        The learning rate of the input weights U is so many times as high. Larger models want it
+        higher for Adam: with the width grows what an update of the other matrices changes in the
+        next hidden state, but not what one of U does (Yang 2022, Tensor Programs V).
     schedule : {"constant", "exponential", "cosine"}
         How the learning rate goes down during the training.
     warmup : int
@@ -208,6 +212,9 @@ class Config(Architecture):
     )
     optimizer: str = option(None, tuple(OPTIMIZERS), "Rule of the updates.")
     learning_rate: float = option(None, Real(), "Learning rate.")
+    input_rate: float = option(
+        1.0, Real(), "Learning rate of the input weights U, as a multiple of --learning-rate."
+    )
     momentum: float | None = option(
         None, Real(zero=True, below=1.0), "Share of the last step that is added to the next."
     )

@@ -115,10 +115,10 @@ class Layout:
         """The table of kernels.blocks."""
         return np.array(self._rows, BLOCK).view(np.recarray)
 
-    def _blocks(self) -> tuple[int, int, list[tuple[int, ...]]]:
+    def _blocks(self) -> tuple[int, int, list[tuple[float, ...]]]:
         """How many rows of matrices there are, how many norms, and the rows of `blocks`."""
         lanes = register_lanes(self.dtype)
-        rows: list[tuple[int, ...]] = []
+        rows: list[tuple[float, ...]] = []
         count = 0
 
         def matrix(name: str, index: int, gate: int, height: int) -> None:
@@ -143,6 +143,7 @@ class Layout:
                     panel,
                     self.panel_starts[name + "T"] + in_panels_T,
                     panel_T,
+                    1.0,
                 )
             )
             count += -(-height // lanes) * lanes
@@ -157,7 +158,8 @@ class Layout:
         def columns(name: str, height: int, width: int) -> None:
             nonlocal count
             stride = self.shapes[name][-1]
-            rows.append((BY_COLUMNS, self.starts[name], height, width, stride, count, 0, 0, 0, 0))
+            block = BY_COLUMNS, self.starts[name], height, width, stride, count, 0, 0, 0, 0, 1.0
+            rows.append(block)
             count += padded(width, self.dtype) // (VECTOR_BYTES // self.dtype.itemsize)
 
         gates = self.cell.GATES * self.P
@@ -494,8 +496,10 @@ class Network(Weights):
         self._trained = [arrays[name] for name in TRAINED]
         self._rule = rule_of(config)
         self._blocks = layout.blocks
+        is_U = self._blocks.start == layout.starts["U"]
+        self._blocks.rate[is_U] = config.input_rate
         if keeps_rows_without_gradient(config):
-            self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
+            self._blocks.shared[is_U] = BY_USED_ROWS
         self.workers = Workers(threads)
         self._team = Team(self.workers.arrivals, threads, column_shares(threads, config.batch))
 

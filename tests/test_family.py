@@ -41,6 +41,7 @@ OPTIMIZERS = {
         "epsilon": 1e-3,
         "momentum": 0.7,
         "weight_decay": 0.2,
+        "input_rate": 0.25,
     },
     "adam": {"optimizer": "adam"},
     "adam, decay, clipped": {
@@ -51,7 +52,7 @@ OPTIMIZERS = {
         "clip": 0.01,
         "clip_norm": 0.5,
     },
-    "adamw, cosine": {"optimizer": "adamw", "schedule": "cosine", "warmup": 3},
+    "adamw, cosine": {"optimizer": "adamw", "schedule": "cosine", "warmup": 3, "input_rate": 9.0},
     "sgd": {"optimizer": "sgd"},
     "sgd, momentum, decay": {"optimizer": "sgd", "momentum": 0.6, "weight_decay": 0.1},
     "sgd, nesterov, clipped norm": {

@@ -74,6 +74,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     4: {
         "config": {
+            "input_rate": 1.0,
             "loss": "sum",
             "val_fraction": 0.0,
             "test_fraction": 0.0,

@@ -273,7 +273,8 @@ def test_description():
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in describe(example()).splitlines())
     assert lines["model"] == "vanilla RNN, 5 hidden units, 107 parameters, float32"
     assert lines["training"] == (
-        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, epsilon 1e-08, "
+        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, "
+        "input rate 1.0, epsilon 1e-08, "
         "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
         "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
     )
@@ -283,7 +284,10 @@ def test_description():
         "<fastrnn.Checkpoint: GRU, 2 × 5 hidden units, 412 parameters, float32; after 30 updates, "
         "lowest smooth loss 41.2500 at update 20>"
     )
-    assert "optimizer adamw, learning rate 0.002, beta1 0.9, beta2 0.999, " in describe(deep)
+    assert (
+        "optimizer adamw, learning rate 0.002, input rate 1.0, beta1 0.9, beta2 0.999, "
+        in describe(deep)
+    )
 
 
 def test_is_checkpoint(path, tmp_path):
@@ -372,6 +376,7 @@ def test_format_1():
             "dropout": 0.0,
             "optimizer": "adagrad",
             "learning_rate": 0.65,
+            "input_rate": 1.0,
             "momentum": None,
             "nesterov": None,
             "rho": None,
