@@ -17,6 +17,7 @@ from fastrnn.errors import FastrnnError
 CELLS = ("rnn", "lstm", "gru")
 DTYPES = ("float32", "float64")
 LOSSES = ("sum", "mean")
+ORDERS = ("sequential", "chunks", "random")
 MOST_THREADS = 1024
 MOST_LAYERS = 1000
 MOST = 2**31 - 1  # of anything else
@@ -159,6 +160,13 @@ class Config(Architecture):
     ----------
     seq_length, batch : int
         T and B: an update is made from T characters of each of B parallel streams.
+    order : {"sequential", "chunks", "random"}
+        Sequential: each stream is a part of the text, read from its start to its end with the state
+        carried along. Chunks: the sequences of the text, from a state of zeros each, in another
+        random order in every epoch. Random: as many sequences, from anywhere.
+    lines : bool
+        Every line of the text that is not empty is an item of its own: it starts from a state of
+        zeros, and items are in another random order in every epoch.
     dropout : float
         The share of each layer's hidden states that is zero on its way up, while training.
     optimizer : {"adagrad", "rmsprop", "adam", "adamw", "sgd"}
@@ -205,6 +213,8 @@ class Config(Architecture):
 
     seq_length: int = option(25, Whole(1, MOST), "Characters per update, in each stream.")
     batch: int = option(1, Whole(1, MOST), "Parallel streams that the text is cut into.")
+    order: str = option("sequential", ORDERS, "In which order sequences are read.")
+    lines: bool = option(False, bool, "Every line is an item of its own; they are shuffled.")
     dropout: float = option(
         0.0,
         Real(zero=True, below=1.0),
@@ -279,6 +289,10 @@ class Config(Architecture):
             raise FastrnnError(
                 "final-rate is 0, which an exponential never reaches; give a positive number, or "
                 "take the schedule cosine"
+            )
+        if self.lines and self.order != "sequential":
+            raise FastrnnError(
+                f"order is {self.order}, but with lines the items are shuffled; leave out one of both"
             )
         if self.val_fraction + self.test_fraction >= 1:
             raise FastrnnError(

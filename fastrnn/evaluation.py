@@ -51,6 +51,8 @@ class Evaluator:
         B, the number of streams.
     threads : int
         How many work together.
+    separator : int, optional
+        The character around items (kernels/items.py); nothing is lost by their ends.
 
     Attributes
     ----------
@@ -64,7 +66,14 @@ class Evaluator:
         If it would take more memory than this process may have.
     """
 
-    def __init__(self, weights: Weights, seq_length: int, batch: int, threads: int = 1):
+    def __init__(
+        self,
+        weights: Weights,
+        seq_length: int,
+        batch: int,
+        threads: int = 1,
+        separator: int | None = None,
+    ):
         self._layout = layout = weights.layout
         self._seq_length, self._batch, self._group = seq_length, batch, group_of(batch, threads)
         arrays = evaluation_arrays(layout, seq_length, batch, threads)
@@ -73,6 +82,7 @@ class Evaluator:
         memory.require(total(arrays.values()), subject, "the evaluation", remedy)
         self._arrays = allocate(arrays)
         self._weights = weights
+        self._separator = separator
         self.state = self._arrays["before"][:, :, : layout.m]
         self._workers = Workers(threads)
         self._team = Team(self._workers.arrivals, threads, column_shares(threads, batch))
@@ -104,7 +114,7 @@ class Evaluator:
 
     def _read(self, T: int, codes: np.ndarray, out: np.ndarray) -> None:
         """Chunks of T characters."""
-        sizes = self._layout.sizes(T, self._batch)
+        sizes = self._layout.sizes(T, self._batch, separator=self._separator)
         arrays = states_arrays(self._layout, sizes, self._group, 1)
         # Shorter chunks lie at the start of the same memory. D is nobody's, but has a type.
         views = {name: _start_of(self._arrays.get(name), array) for name, array in arrays.items()}

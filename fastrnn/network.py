@@ -170,12 +170,19 @@ class Layout:
         columns("c", 1, self.characters)
         return packed_rows, count, rows
 
-    def sizes(self, T: int, B: int, loss: str = "sum") -> Sizes:
+    def sizes(
+        self, T: int, B: int, loss: str = "sum", carried: bool = True, separator: int | None = None
+    ) -> Sizes:
         """The sizes of chunks of T characters of B streams, over which the loss is the mean of
-        sums, or the mean."""
+        sums, or the mean; each chunk goes on the one before if states are carried."""
         m, K, L, P, cell = self.m, self.characters, self.layers, self.P, self.cell
         divisor = B * T if loss == "mean" else B
-        return Sizes(m, K, T, B, L, P, cell.GATES, cell.RECURRENT * P, self.rows, divisor)
+        stride = T if carried else T + 1
+        recurrent = cell.RECURRENT * P
+        separator = -1 if separator is None else separator
+        return Sizes(
+            m, K, T, B, L, P, cell.GATES, recurrent, self.rows, divisor, stride, separator
+        )
 
     def weights(self, flat: np.ndarray) -> cell.Weights:
         """A flat buffer as the arrays of cell.Weights."""
@@ -466,6 +473,8 @@ class Network(Weights):
         K, the size of the vocabulary.
     threads : int
         How many work together, at most; they do not change the results.
+    separator : int, optional
+        The character around items, for a training on items (kernels/items.py).
 
     Attributes
     ----------
@@ -480,13 +489,18 @@ class Network(Weights):
         If a training would take more memory than this process may have.
     """
 
-    def __init__(self, config: Config, characters: int, threads: int = 1):
+    def __init__(
+        self, config: Config, characters: int, threads: int = 1, separator: int | None = None
+    ):
         bytes_of = partial(training_memory, characters=characters, threads=threads)
         require_memory("the training", bytes_of, config)
         super().__init__(config, characters)
         self.config = config
         layout = self.layout
-        self.sizes = layout.sizes(config.seq_length, config.batch, config.loss)
+        carried = config.order == "sequential"
+        self.sizes = layout.sizes(
+            config.seq_length, config.batch, config.loss, carried, separator
+        )
         arrays = allocate(training_arrays(layout, config, threads))
         arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
         self._flat = Flat(*(arrays[name] for name in Flat._fields))
@@ -598,8 +612,8 @@ class Network(Weights):
 
         Parameters
         ----------
-        codes : (updates · T + 1, B) int32 array
-            Characters, each less than K; as `streams.Streams.read` gives them.
+        codes : (rows, B) int32 array
+            Characters, each less than K; as `read` of text.streams gives them.
         steps : (updates, 4) float64 array
             Of schedule.steps.
         keys : (updates, L, 2) int64 array

@@ -134,7 +134,8 @@ def train(
                             of lowest smooth loss
     states          in, out  before is the state before the first chunk, then after the last
     dropout         in       its keys are those of these updates
-    codes           in       (updates · T + 1, B) int32, characters by time and stream
+    codes           in       (rows, B) int32, characters by time and stream; the T + 1 rows of a
+                             chunk begin sizes.stride after those of the one before
     rule            in       optimizer.Rule
     steps           in       (updates, 4) float64, the fields of optimizer.Step
     record          in       Record, of the updates before; returned with these
@@ -163,7 +164,7 @@ def train(
             dropout,
             i,
             codes,
-            i * sizes.T,
+            i * sizes.stride,
             gradient,
             flat.gradient,
             blocks,
@@ -183,11 +184,12 @@ def train(
             lowest, lowest_index, pending = smooth, i, True
         if thread == 0:
             smooth_losses[i] = smooth
-        # The group of streams does not matter here: each thread carries what it will read.
-        group = states.H.shape[1]
-        for start in range(0, sizes.B, group):
-            shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
-            carry(states, sizes, shard)
+        if sizes.stride == sizes.T:
+            # The group of streams does not matter here: each thread carries what it will read.
+            group = states.H.shape[1]
+            for start in range(0, sizes.B, group):
+                shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
+                carry(states, sizes, shard)
         barrier(team, thread)  # the weights are updated
     return Record(smooth, lowest, lowest_index, pending)
 

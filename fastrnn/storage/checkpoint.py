@@ -76,6 +76,8 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "config": {
             "input_rate": 1.0,
             "loss": "sum",
+            "order": "sequential",
+            "lines": False,
             "val_fraction": 0.0,
             "test_fraction": 0.0,
             "val_every": None,
