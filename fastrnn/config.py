@@ -395,6 +395,10 @@ def _shown(value: Any) -> str:
 def describe_training(config: Config) -> str:
     """What depends on the model or the optimizer, in a few words."""
     words = [config.optimizer, f"learning rate {config.learning_rate:g}"]
+    if config.input_rate != 1:
+        words.append(f"input rate {config.input_rate:g}")
+    if config.loss == "mean":
+        words.append("mean loss")
     for name in ("clip", "clip_norm"):
         if (most := getattr(config, name)) < math.inf:
             words.append(f"{name.replace('_', ' ')} {most:g}")

@@ -23,6 +23,8 @@ def test_every_value_can_be_overridden():
         preset("large", optimizer="sgd", beta2=0.9)
     with pytest.raises(FastrnnError, match="optimizer is 'none', but must be"):
         preset("large", optimizer="none")
+    # How long it trains is one or the other.
+    assert (preset("small", epochs=5).epochs, preset("small", epochs=5).updates) == (5, None)
     assert (preset("small", updates=5).epochs, preset("small", updates=5).updates) == (None, 5)
     with pytest.raises(FastrnnError, match="preset is 'huge', but must be reference, small, med"):
         preset("huge")
@@ -37,7 +39,7 @@ def test_presets_grow():
 @pytest.mark.parametrize(
     ("name", "length", "words"),
     [
-        ("large", 50_000, ["by heart", "--preset small"]),
+        ("large", 50_000, ["by heart", "--preset reference"]),
         ("large", 465_000, None),
         ("large", 1_100_000, None),
         ("small", 20_000_000, ["a larger model learns more from it", "--preset large"]),
@@ -61,7 +63,7 @@ def test_description():
     for name in PRESETS:
         text = describe(name)
         assert text.startswith(f"{name}: ")
-        found = measured()["presets"][name]
+        (found,) = (row for row in measured()["rows"] if row["preset"] == name)
         assert f"after {found['seconds']:.0f} s" in text
         assert found["sample"].splitlines()[0] in text
         assert max(map(len, text.splitlines())) <= 100

@@ -284,18 +284,20 @@ def describe(checkpoint: Checkpoint) -> str:
         nats, bits = per_character(value, config.loss_length)
         return f"{value:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)"
 
-    history = checkpoint.history
-    validations = len(history.validation_loss)
+    history, held = checkpoint.history, {}
     ends = held_out(corpus.length, config.val_fraction, config.test_fraction)
-    parts = {"training": ends[0], "validation": ends[1] - ends[0], "test": corpus.length - ends[1]}
-    held = {
-        "parts": ", ".join(f"{name} {length:,} characters" for name, length in parts.items()),
-        "validation": f"{validations} times, lowest {in_words(best.validation_loss)} after update "
-        f"{best.update:,}, last {in_words(history.validation_loss[-1])}"
-        if validations
-        else "",
-        "test": "" if best.test_loss is None else in_words(best.test_loss),
-    }
+    if ends[0] < corpus.length:
+        parts = zip(
+            ("training", "validation", "test"), np.diff([0, *ends, corpus.length]), strict=True
+        )
+        held["parts"] = ", ".join(f"{name} {length:,} characters" for name, length in parts)
+    if best.validation_loss is not None:
+        held["validation"] = (
+            f"{len(history.validation_loss)} times, lowest {in_words(best.validation_loss)} after "
+            f"update {best.update:,}, last {in_words(history.validation_loss[-1])}"
+        )
+    if best.test_loss is not None:
+        held["test"] = in_words(best.test_loss)
     rows = {
         "model": describe_model(config, len(checkpoint.vocabulary)),
         "corpus": f"{corpus.name}, {corpus.encoding}, {corpus.length:,} characters, "
@@ -307,7 +309,7 @@ def describe(checkpoint: Checkpoint) -> str:
             if value is not None and name not in model
         ),
         "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
-        **{name: row for name, row in held.items() if row and ends[0] < corpus.length},
+        **held,
         "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
         "epochs": f"{last.epoch} complete, then {last.chunk:,} updates",
         "history": f"{len(history.update):,} smooth losses, {len(history.samples)} samples",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,12 +42,12 @@ def model_of(init_from: AnyPath | Checkpoint | Model) -> Model:
     return load(init_from)
 
 
-def architecture_of(model: Model) -> dict[str, object]:
+def architecture_of(model: Model) -> dict[str, Any]:
     """The settings that a model fixes."""
     return {one.name: getattr(model.architecture, one.name) for one in fields(Architecture)}
 
 
-def refuse_contradictions(model: Model, given: dict[str, object]) -> None:
+def refuse_contradictions(model: Model, given: dict[str, Any]) -> None:
     """Raise FastrnnError if a setting is another one than the model's."""
     for name, value in architecture_of(model).items():
         if name in given and given[name] != value:
