@@ -292,7 +292,7 @@ class Config(Architecture):
             )
         if self.lines and self.order != "sequential":
             raise FastrnnError(
-                f"order is {self.order}, but with lines the items are shuffled; leave out one of both"
+                f"order is {self.order}, but with lines the items are shuffled; leave one out"
             )
         if self.val_fraction + self.test_fraction >= 1:
             raise FastrnnError(

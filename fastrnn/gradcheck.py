@@ -23,7 +23,7 @@ from fastrnn.config import Config
 from fastrnn.network import Network
 from fastrnn.parameters import Parameters, initial_parameters, state_shape
 from fastrnn.text.corpus import Corpus
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Streams
 from fastrnn.threads import Unshared
 from fastrnn.training.schedule import dropout_keys
 
@@ -118,7 +118,8 @@ def check_gradients(
         seed=seed, dtype="float64", cell=cell, layers=layers, dropout=dropout, loss=loss
     )
     characters = len(corpus.vocabulary)
-    codes = Streams(corpus.codes, 1, config.seq_length, characters).read(0, 1)
+    text = EncodedText(corpus.codes, characters)
+    codes = Streams(text, config.batch, config.seq_length).read(0, 1)
     return Unshared(_checks(config, codes, characters), "gradient check")
 
 

@@ -180,9 +180,7 @@ class Layout:
         stride = T if carried else T + 1
         recurrent = cell.RECURRENT * P
         separator = -1 if separator is None else separator
-        return Sizes(
-            m, K, T, B, L, P, cell.GATES, recurrent, self.rows, divisor, stride, separator
-        )
+        return Sizes(m, K, T, B, L, P, cell.GATES, recurrent, self.rows, divisor, stride, separator)
 
     def weights(self, flat: np.ndarray) -> cell.Weights:
         """A flat buffer as the arrays of cell.Weights."""
@@ -498,9 +496,7 @@ class Network(Weights):
         self.config = config
         layout = self.layout
         carried = config.order == "sequential"
-        self.sizes = layout.sizes(
-            config.seq_length, config.batch, config.loss, carried, separator
-        )
+        self.sizes = layout.sizes(config.seq_length, config.batch, config.loss, carried, separator)
         arrays = allocate(training_arrays(layout, config, threads))
         arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
         self._flat = Flat(*(arrays[name] for name in Flat._fields))

@@ -62,9 +62,7 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
-        gradients.backward_layers(
-            team, weights, packed, states, sizes, shard, dropout, 0, codes, 0
-        )
+        gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0, codes, 0)
         gradients.accumulate_gradients(
             team,
             0,
@@ -153,8 +151,8 @@ def part(
             output.hidden_gradient(packed, states, sizes, shard)
             if number == BACKWARD:
                 gradients.backward_layers(
-            team, weights, packed, states, sizes, shard, dropout, 0, codes, 0
-        )
+                    team, weights, packed, states, sizes, shard, dropout, 0, codes, 0
+                )
         elif number == VECTORS:
             for layer in range(sizes.L):
                 row = layer * states.A.shape[1] * (sizes.T + 1)

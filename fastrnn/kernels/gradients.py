@@ -49,9 +49,7 @@ def forward_layers(weights, packed, states, sizes, team, shard, dropout, update,
 
 
 @inline
-def backward_layers(
-    team, weights, packed, states, sizes, shard, dropout, update, codes, first
-):
+def backward_layers(team, weights, packed, states, sizes, shard, dropout, update, codes, first):
     """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
     layer in."""
     for layer in range(sizes.L - 1, -1, -1):

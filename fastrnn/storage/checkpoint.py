@@ -84,6 +84,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "patience": None,
         },
         "best": {"validation_loss": None, "test_loss": None},
+        "last": {"chunks": lambda file: 0},  # as many as the text gives
         "history": {
             "validation_update": lambda file: np.empty(0, np.int64),
             "validation_loss": lambda file: np.empty(0),
@@ -133,6 +134,7 @@ class Last:
     update: int
     epoch: int
     chunk: int  # index of the next chunk within the epoch
+    chunks: int  # of an epoch; 0 in a file of a format before 4
     smooth_loss: float
     parameters: Parameters
     optimizer: dict[str, Parameters]  # its buffers by `config.state_names`
@@ -177,9 +179,8 @@ class Checkpoint:
     @property
     def updates_per_epoch(self) -> int:
         """How many updates one pass over the training part of the text makes."""
-        config = self.config
-        length, _ = held_out(self.corpus.length, config.val_fraction, config.test_fraction)
-        return chunks_per_epoch(length, config.batch, config.seq_length)
+        B, T = self.config.batch, self.config.seq_length
+        return self.last.chunks or chunks_per_epoch(self.corpus.length, B, T)
 
     def __repr__(self) -> str:
         kind = describe_model(self.config, len(self.vocabulary))
@@ -386,6 +387,7 @@ def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
         "last/update": (WHOLE, ()),
         "last/epoch": (WHOLE, ()),
         "last/chunk": (WHOLE, ()),
+        "last/chunks": (WHOLE, ()),
         "last/smooth_loss": (REAL, ()),
         **group("last/parameters"),
         **group(*(f"last/optimizer/{name}" for name in state_names(config))),
@@ -422,8 +424,8 @@ def _validate(checkpoint: Checkpoint) -> None:
 
     require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
     require(last.epoch >= 0, "last/epoch is negative")
-    step = checkpoint.config.batch * checkpoint.config.seq_length
-    require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
+    good = last.chunks >= 0 and 0 <= last.chunk <= checkpoint.updates_per_epoch
+    require(good, "last/chunk is outside the epoch")
     for name, array in last.optimizer.get("squares", {}).items():
         require((array >= 0).all(), f"last/optimizer/squares/{name} is negative")
     updates, validated = np.asarray(history.update), np.asarray(history.validation_update)

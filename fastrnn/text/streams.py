@@ -1,14 +1,15 @@
 """From codes to B parallel streams, read in chunks of T characters, in one order or another.
 
-    Streams    the text from its start to its end
-    Chunks     sequences from all over the text, in a random order
-    Items      its lines, each for itself, in a random order
+Streams    the text from its start to its end
+Chunks     sequences from all over the text, in a random order
+Items      its lines, each for itself, in a random order
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.text.encoded import file_of
 
@@ -25,6 +26,13 @@ def held_out(length: int, val_fraction: float, test_fraction: float) -> tuple[in
     """Where the training part of a text ends, and where its validation part does; the rest is for
     the test."""
     return int(length * (1.0 - val_fraction - test_fraction)), int(length * (1.0 - test_fraction))
+
+
+def next_line(codes: np.ndarray, place: int, separator: int) -> int:
+    """Where the first line starts that does not start before this place of a text."""
+    while 0 < place < len(codes) and codes[place - 1] != separator:
+        place += 1
+    return place
 
 
 class EncodedText:
@@ -273,7 +281,9 @@ class Items:
         inside = np.ones(total, bool)
         inside[ends - 1] = inside[ends - places] = False
         from_start = np.arange(total) - np.repeat(ends - places, places)
-        line[inside] = self._codes[(np.repeat(self._starts[order], places) + from_start - 1)[inside]]
+        line[inside] = self._codes[
+            (np.repeat(self._starts[order], places) + from_start - 1)[inside]
+        ]
         first = np.searchsorted(ends - places, np.arange(self._batch) * total / self._batch)
         borders = np.append(ends - places, total)[np.append(first, self.count)]
         longest = int(np.diff(borders).max())
@@ -283,6 +293,19 @@ class Items:
             part = line[begin : min(end, begin + length)]
             stream[: len(part)] = part
         return streams
+
+
+Order = Streams | Chunks | Items
+
+
+def in_order(config: Config, text: EncodedText, separator: int | None = None) -> Order:
+    """A text in the order of a training; with a separator, as items."""
+    B, T = config.batch, config.seq_length
+    if separator is not None:
+        return Items(text, B, T, separator, config.seed)
+    if config.order == "sequential":
+        return Streams(text, B, T)
+    return Chunks(text, B, T, config.order == "random", config.seed)
 
 
 def too_short(what: str, batch: int, seq_length: int) -> FastrnnError:

@@ -17,7 +17,7 @@ from fastrnn.network import Network, Weights, Writer
 from fastrnn.parameters import Parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
-from fastrnn.text.streams import Streams, held_out
+from fastrnn.text.streams import EncodedText, held_out, in_order, next_line
 from fastrnn.training import schedule
 from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
@@ -56,6 +56,13 @@ class Validation:
 
     update: int
     loss: float
+
+
+def line_end_of(corpus: Corpus) -> int:
+    """The code of the line end, between the items of a text."""
+    if "\n" not in corpus.vocabulary.characters:
+        raise FastrnnError("lines is True, but the text is one line; leave it out")
+    return int(corpus.vocabulary.encode("\n")[0])
 
 
 class Trainer:
@@ -103,19 +110,26 @@ class Trainer:
         if self.vocabulary != corpus.vocabulary:
             translation = self.vocabulary.encode(corpus.vocabulary.characters).astype(np.int32)
         characters = len(corpus.vocabulary)
-        ends = held_out(corpus.length, config.val_fraction, config.test_fraction)
+        ends = list(held_out(corpus.length, config.val_fraction, config.test_fraction))
+        self.separator: int | None = None
+        if config.lines:
+            line_end = line_end_of(corpus)
+            ends = [next_line(corpus.codes, end, line_end) for end in ends]
+            self.separator = line_end if translation is None else int(translation[line_end])
+
+        def encoded(codes: np.ndarray) -> EncodedText:
+            return EncodedText(codes, characters, translation)
 
         def part(setting: str, codes: np.ndarray) -> HeldOut | None:
             if getattr(config, setting) == 0:
                 return None
-            return HeldOut(codes, characters, translation, setting.replace("_", "-"))
+            return HeldOut(encoded(codes), setting.replace("_", "-"), self.separator)
 
-        B, T = config.batch, config.seq_length
-        self.streams = Streams(corpus.codes[: ends[0]], B, T, characters, translation)
+        self.streams = in_order(config, encoded(corpus.codes[: ends[0]]), self.separator)
         self._validation = part("val_fraction", corpus.codes[ends[0] : ends[1]])
         self._test = part("test_fraction", corpus.codes[ends[1] :])
         self.end = total_updates(config, self.streams.chunks)
-        self.network = Network(config, len(self.vocabulary), threads)
+        self.network = Network(config, len(self.vocabulary), threads, self.separator)
         self.network.set_parameters(parameters)
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
@@ -162,7 +176,7 @@ class Trainer:
             If the loss is no longer finite; then nothing has changed since before the call.
         """
         before = self.network.copy_state()
-        codes = self.streams.read(self.chunk, count)
+        codes = self.streams.read(self.chunk, count, self.epoch)
         # No smooth loss is below that of a best model which was found by validation.
         lowest = self.best_smooth_loss if self.best_validation is None else -math.inf
         record = Record(self.smooth_loss, lowest, -1, self._best_is_current)
@@ -275,10 +289,14 @@ class Trainer:
             None if it was given up.
         """
         generator = deepcopy(self.generator)
-        next_character = self.streams.read(self.chunk, 1)[:1, 0]
-        writer = Writer(self.network, self.network.state[:, 0])
+        if self.separator is None:
+            known = self.streams.read(self.chunk, 1, self.epoch)[:1, 0]
+            writer = Writer(self.network, self.network.state[:, 0])
+        else:  # items, from the start of one
+            known = np.array([self.separator], np.int32)
+            writer = Writer(self.network)
         drawn = [np.empty(0, np.int32)]
-        for codes in writer.pieces(next_character, length, generator):
+        for codes in writer.pieces(known, length, generator):
             drawn.append(codes)
             if stop():
                 return None
@@ -306,6 +324,7 @@ class Trainer:
                 update=self.update,
                 epoch=self.epoch,
                 chunk=self.chunk,
+                chunks=self.streams.chunks,
                 smooth_loss=self.smooth_loss,
                 parameters=network.parameters,
                 optimizer=network.optimizer_state,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from fastrnn.errors import FastrnnError
 from fastrnn.evaluation import Evaluator
 from fastrnn.network import Weights
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Items, Streams
 
 # The text is read as so many streams side by side, each from a state of zeros, and a short one as
 # fewer. More are faster, and lose more of what came before their starts. The loss depends on them,
@@ -30,14 +28,12 @@ class HeldOut:
 
     Parameters
     ----------
-    codes : integer array
-        Of the part.
-    characters : int
-        K of the text's vocabulary.
-    translation : int32 array, optional
-        As for `Streams`.
+    text : EncodedText
+        The part.
     share : str
         The setting that held it out, for the message.
+    separator : int, optional
+        The character around items, which are dealt out to the streams whole.
 
     Attributes
     ----------
@@ -50,18 +46,18 @@ class HeldOut:
         If it has fewer than two characters: the first is only read.
     """
 
-    def __init__(
-        self, codes: np.ndarray, characters: int, translation: np.ndarray | None, share: str
-    ):
-        self.characters = len(codes)
+    def __init__(self, text: EncodedText, share: str, separator: int | None = None):
+        self.characters = text.length
         if self.characters < 2:
             raise FastrnnError(
                 f"{share} holds out {self.characters} of the text's characters, but at least 2 are "
                 f"needed; give a longer text or a larger {share}"
             )
         batch = min(max(self.characters // LEAST, 1), STREAMS)
-        self._streams = Streams(codes, batch, 1, characters, translation)
-        self._batch = batch
+        self._streams: Streams | Items = (
+            Streams(text, batch, 1) if separator is None else Items(text, batch, 1, separator)
+        )
+        self._batch, self._separator = batch, separator
 
     def loss(
         self, weights: Weights, threads: int = 1, stop: Callable[[], bool] = lambda: False
@@ -81,7 +77,7 @@ class HeldOut:
         float or None
             None if it was given up.
         """
-        evaluator = Evaluator(weights, SEQ_LENGTH, self._batch, threads)
+        evaluator = Evaluator(weights, SEQ_LENGTH, self._batch, threads, self._separator)
         chunk_work = SEQ_LENGTH * self._batch * weights.layout.size
         rows = SEQ_LENGTH * max(1, PIECE_WORK // chunk_work)
         sums = []
@@ -91,4 +87,4 @@ class HeldOut:
             codes = self._streams.read(first, min(rows, self._streams.chunks - first))
             # Sums that are rounded once are the same on every processor.
             sums.append(math.fsum(evaluator.losses(codes).ravel().tolist()))
-        return math.fsum(sums) / (self._streams.chunks * self._batch)
+        return math.fsum(sums) / self._streams.predictions
