@@ -13,7 +13,7 @@ from fastrnn import checks, memory
 from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
-from fastrnn.network import REMEDIES, TEXT_BYTES
+from fastrnn.network import REMEDIES
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.destination import Destination
 from fastrnn.storage.files import AnyPath
@@ -25,6 +25,7 @@ from fastrnn.training.pace import Pace
 from fastrnn.training.progress import Notes
 from fastrnn.training.signals import Signals
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
+from fastrnn.writing import TEXT_BYTES
 
 COMPILING = "Compiling the kernels: some twenty seconds, the first time only."
 

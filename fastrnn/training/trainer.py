@@ -13,7 +13,7 @@ from fastrnn._version import __version__
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
-from fastrnn.network import Network, Writer
+from fastrnn.network import Network
 from fastrnn.parameters import initial_parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
@@ -21,6 +21,7 @@ from fastrnn.text.streams import Streams
 from fastrnn.training import schedule
 from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
+from fastrnn.writing import Writer
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
 
@@ -87,14 +88,15 @@ class Trainer:
     def _rehearse(self) -> float:
         """Loss of the first chunk, by the first update, which is taken back.
 
-        And no character drawn: so that no measured time contains the compilation of the kernels.
+        And a character is read as for a sample, so that no measured time contains the compilation
+        of the kernels.
         """
         network = self.network
         before = network.copy_state()
         codes = self.streams.read(0, 1)
         record = self._train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
-        Writer(network).sample(codes[:1, 0], np.empty(0))
+        Writer(network).read(codes[:2, 0])
         return record.smooth_loss
 
     def _train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
@@ -156,9 +158,10 @@ class Trainer:
         generator = deepcopy(self.generator)
         next_character = self.streams.read(self.chunk, 1)[:1, 0]
         writer = Writer(self.network, self.network.state[:, 0])
+        writer.read(next_character)
         drawn = [np.empty(0, np.int32)]
-        for codes in writer.pieces(next_character, length, generator):
-            drawn.append(codes)
+        for codes in writer.pieces(length, [generator]):
+            drawn.append(codes[:, 0])
             if stop():
                 return None
         text = self.corpus.vocabulary.decode(np.concatenate(drawn))
