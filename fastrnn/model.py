@@ -17,6 +17,7 @@ from fastrnn.errors import FastrnnError
 from fastrnn.kernels.writing import Choice
 from fastrnn.network import Weights
 from fastrnn.parameters import Parameters, describe, parameter_shapes
+from fastrnn.scoring import LineScore, Reader, Score, score_lines
 from fastrnn.storage import checkpoint as checkpoints
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.files import AnyPath
@@ -315,15 +316,66 @@ class Model:
 
         return Unshared(lines(), "series of lines")
 
+    def score(self, text: str, *, unknown: str = "error") -> Score:
+        """How surprised the model is by a text, which it reads once, from a state of zeros.
+
+        Parameters
+        ----------
+        text : str
+            Line ends become ``\\n`` as in a corpus.
+        unknown : {"error", "skip", "replace"}
+            What to do with characters that the training text did not have: see `Vocabulary.fit`.
+
+        Returns
+        -------
+        Score
+            Of all characters but the first, which is not predicted.
+
+        Raises
+        ------
+        FastrnnError
+            If a character is unknown, unless it is to be skipped or replaced.
+        """
+        reader = self.reader(unknown)
+        reader.read(self._normalised("text", text))
+        return reader.score
+
+    def probabilities(self, text: str, *, unknown: str = "error") -> np.ndarray:
+        """The probability of every character of a text, given those before it.
+
+        Parameters
+        ----------
+        text, unknown
+            As for `score`.
+
+        Returns
+        -------
+        (n,) float64 array
+            For each of the n characters of the text, as it is after `Vocabulary.fit`; that of the
+            first, which is not predicted, is NaN.
+        """
+        _, nats = self.reader(unknown).read(self._normalised("text", text))
+        return np.exp(-nats)
+
+    def reader(self, unknown: str = "error") -> Reader:
+        """What reads a text piece by piece, and scores it."""
+        return Reader(self._weights, self.vocabulary, unknown)
+
+    def score_lines(self, lines: Iterable[str], *, unknown: str = "error") -> Iterator[LineScore]:
+        """The score of every line that is not empty, as a text of its own: see `lines`."""
+        start = self._default_start()
+        return score_lines(self._weights, self.vocabulary, lines, start, unknown)
+
     def _known(self, prime: str, unknown: str) -> np.ndarray:
         """What the model reads before it writes."""
         return self.vocabulary.encode(self._fitting(prime, unknown) or self._default_start())
 
     def _fitting(self, prime: str, unknown: str) -> str:
-        prime = checks.text("prime", prime)
-        if "\r" not in self.vocabulary.characters:
-            prime = normalised(prime)
-        return self.vocabulary.fit(prime, unknown)[0]
+        return self.vocabulary.fit(self._normalised("prime", prime), unknown)[0]
+
+    def _normalised(self, name: str, text: str) -> str:
+        text = checks.text(name, text)
+        return text if "\r" in self.vocabulary.characters else normalised(text)
 
     def _default_start(self) -> str:
         characters = self.vocabulary.characters
