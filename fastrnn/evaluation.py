@@ -116,16 +116,12 @@ class Evaluator:
         """Chunks of T characters."""
         sizes = self._layout.sizes(T, self._batch, separator=self._separator)
         arrays = states_arrays(self._layout, sizes, self._group, 1)
-        # Shorter chunks lie at the start of the same memory. D is nobody's, but has a type.
-        views = {name: _start_of(self._arrays.get(name), array) for name, array in arrays.items()}
-        views["D"] = views["A"]
-        inputs = self._weights._weights, self._weights._packed, states_of(views), sizes, self._team
+        # Shorter chunks lie at the start of the same memory.
+        views = {
+            name: memory.reshape(-1)[: math.prod(arrays[name].shape)].reshape(arrays[name].shape)
+            for name, memory in self._arrays.items()
+        }
+        states = states_of(views, arrays)
+        inputs = self._weights._weights, self._weights._packed, states, sizes, self._team
         codes = np.ascontiguousarray(codes, np.int32)
         self._workers.run(lambda thread: evaluation.losses(*inputs, thread, NO_DROPOUT, codes, out))
-
-
-def _start_of(memory: np.ndarray | None, array: Array) -> np.ndarray:
-    """The start of some memory as an array that takes no more; without memory, one of nothing."""
-    if memory is None:
-        return np.empty((0,) * len(array.shape), array.dtype)
-    return memory.reshape(-1)[: math.prod(array.shape)].reshape(array.shape)

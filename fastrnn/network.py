@@ -1,7 +1,6 @@
 """A recurrent network in the kernels' memory: padded, aligned, allocated once.
 
     Weights    parameters, and their copies packed for products
-    Writer     what one text that is being written takes besides
     Network    Weights, and what training takes besides
 
 Each knows the arrays it consists of before they are allocated, and so the memory it will take.
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -38,11 +37,6 @@ CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 # so few that their states may still be in a cache when the gradients are summed. Measured from
 # m = 100 to 1024: half or twice as many make a few per cent.
 STREAMS = 32
-
-# How much of a text is written at a time: some hundredths of a second at most, or one character.
-PIECE = 64  # characters
-PIECE_WORK = 2**25  # multiply-adds
-TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four bytes in the text
 
 ALONE = Team(np.zeros((1, SLOT), np.int64), 1, 1)  # waits for nobody, and writes to nothing
 NO_DROPOUT = Dropout(0.0, 1.0, np.zeros((1, 1, 2), np.int64))
@@ -274,9 +268,11 @@ def states_arrays(
     return arrays
 
 
-def states_of(arrays: Mapping[str, np.ndarray]) -> States:
-    """`States` of arrays that were allocated for them."""
-    shared = {"Z": arrays["H"], "D": arrays["A"], **arrays}
+def states_of(arrays: Mapping[str, np.ndarray], all_arrays: Mapping[str, Array] = {}) -> States:
+    """`States` of arrays that were allocated for them; those of `all_arrays` that were not, because
+    nobody uses them, are empty."""
+    unused = {name: np.empty((0,) * len(a.shape), a.dtype) for name, a in all_arrays.items()}
+    shared = {**unused, "Z": arrays["H"], "D": arrays["A"], **arrays}
     return States(**{name: shared[name] for name in States._fields})
 
 
@@ -337,7 +333,7 @@ def require_memory(what: str, bytes_of: Callable[..., int], config: Architecture
     memory.require(bytes_of(config), subject, what, f"use {REMEDIES[blamed]}")
 
 
-# --- weights, and a text --------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------
 
 
 class Weights:
@@ -346,7 +342,7 @@ class Weights:
     Everything outside sees parameters in the shapes of `fastrnn.parameters`; inside, rows and
     columns are padded to whole vectors with zeros, which stay zero (`Layout`).
 
-    Any number of texts may be written at once, each by a `Writer`, while nobody changes them.
+    Any number of `writing.Writer`s may write at once, while nobody changes them.
 
     Parameters
     ----------
@@ -384,78 +380,6 @@ class Weights:
         """Copy parameters in, in any float dtype."""
         self.layout.set(self._flat_weight, parameters)
         self.pack()
-
-
-class Writer:
-    """One text that is being written: its state, and room to compute the next.
-
-    Parameters
-    ----------
-    weights : Weights
-        Are only read.
-    state : (S·L, m) array, optional
-        The state before the first character; zeros by default. It is copied.
-    """
-
-    def __init__(self, weights: Weights, state: np.ndarray | None = None):
-        layout = weights.layout
-        m = layout.m
-        sizes = layout.sizes(T=1, B=1)
-        states = states_of(allocate(states_arrays(layout, sizes, group=1, threads=1)))
-        if state is not None:
-            states.before[:, 0, :m] = state
-        self._inputs = weights._weights, weights._packed, states, sizes, ALONE, NO_DROPOUT
-        self._tiny = float(np.finfo(weights.dtype).tiny)
-        work = layout.size  # multiply-adds for a character, but those of U
-        self._piece = max(1, min(PIECE, PIECE_WORK // work))
-
-    def sample(
-        self, known: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0
-    ) -> np.ndarray:
-        """Read the known characters, and draw another for each of `uniforms`.
-
-        Afterwards the hidden state is that after all but the last character.
-
-        Parameters
-        ----------
-        known : (k,) integer array
-            At least one character.
-        uniforms : (n,) float64 array
-            Random numbers in [0, 1).
-        temperature : float
-            Logits are divided by it; at 0 the likeliest character is taken.
-
-        Returns
-        -------
-        (n,) int32 array
-            The characters drawn.
-        """
-        codes = np.empty((len(known) + len(uniforms), 1), np.int32)
-        codes[: len(known), 0] = known
-        if temperature > 0:  # not so small or large that its reciprocal is infinite or zero
-            temperature = min(max(temperature, self._tiny), 1 / self._tiny)
-        entries.sample(*self._inputs, codes, len(known), float(temperature), uniforms)
-        return codes[len(known) :, 0]
-
-    def pieces(
-        self,
-        known: np.ndarray,
-        length: int,
-        generator: np.random.Generator,
-        temperature: float = 1.0,
-    ) -> Iterator[np.ndarray]:
-        """Read the known characters and draw `length` others, of which some are given at a time.
-
-        In between the caller may look at other things; the text does not depend on the division.
-        """
-        while len(known) > 1:
-            part = known[: self._piece + 1]
-            self.sample(part, np.empty(0))
-            known = known[len(part) - 1 :]
-        for first in range(0, length, self._piece):
-            uniforms = generator.random(min(self._piece, length - first))
-            known = self.sample(known[-1:], uniforms, temperature)
-            yield known
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import numpy as np
 from fastrnn.config import DTYPES, Config
 from fastrnn.evaluation import Evaluator
 from fastrnn.kernels.entries import Record
-from fastrnn.network import CELLS, Network, Writer
+from fastrnn.network import CELLS, Network
+from fastrnn.writing import Writer
 
 
 def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
@@ -27,4 +28,4 @@ def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
         network.update(steps[0])
         network.train(codes, steps, keys, Record(0.0, 0.0, -1, False), np.empty(1))
         Evaluator(network, 1, 1).losses(codes)
-        Writer(network).sample(codes[0], np.empty(1))
+        Writer(network).read(codes[:, 0])

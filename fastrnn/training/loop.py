@@ -14,7 +14,7 @@ from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
 from fastrnn.model import Model
-from fastrnn.network import REMEDIES, TEXT_BYTES
+from fastrnn.network import REMEDIES
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.destination import Destination
 from fastrnn.storage.files import AnyPath
@@ -27,6 +27,7 @@ from fastrnn.training.progress import Notes
 from fastrnn.training.signals import Signals
 from fastrnn.training.start import VOCABULARIES, architecture_of, carried_over, model_of
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
+from fastrnn.writing import TEXT_BYTES
 
 COMPILING = "Compiling the kernels: some twenty seconds, the first time only."
 

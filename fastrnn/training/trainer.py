@@ -13,7 +13,8 @@ from fastrnn._version import __version__
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
-from fastrnn.network import Network, Weights, Writer
+from fastrnn.kernels.writing import Choice
+from fastrnn.network import Network, Weights
 from fastrnn.parameters import Parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
@@ -23,6 +24,7 @@ from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
 from fastrnn.training.start import Start, fresh
 from fastrnn.training.validation import HeldOut
+from fastrnn.writing import Writer
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
 # Validation comes by default when the training has read so many times the characters that are held
@@ -151,14 +153,15 @@ class Trainer:
     def _rehearse(self) -> float:
         """Loss of the first chunk, by the first update, which is taken back.
 
-        And no character drawn: so that no measured time contains the compilation of the kernels.
+        And a character is read as for a sample, so that no measured time contains the compilation
+        of the kernels.
         """
         network = self.network
         before = network.copy_state()
         codes = self.streams.read(0, 1)
         record = self._train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
-        Writer(network).sample(codes[:1, 0], np.empty(0))
+        Writer(network).read(codes[:2, 0])
         return record.smooth_loss
 
     def _train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
@@ -291,13 +294,14 @@ class Trainer:
         generator = deepcopy(self.generator)
         if self.separator is None:
             known = self.streams.read(self.chunk, 1, self.epoch)[:1, 0]
-            writer = Writer(self.network, self.network.state[:, 0])
-        else:  # items, from the start of one
-            known = np.array([self.separator], np.int32)
-            writer = Writer(self.network)
+            writer, choice = Writer(self.network, self.network.state[:, 0]), Choice()
+        else:  # items, each from its start
+            known = np.array([self.separator])
+            writer, choice = Writer(self.network), Choice(end=self.separator, longest=length)
+        writer.read(known)
         drawn = [np.empty(0, np.int32)]
-        for codes in writer.pieces(known, length, generator):
-            drawn.append(codes)
+        for codes in writer.pieces(length, [generator], choice):
+            drawn.append(codes[:, 0])
             if stop():
                 return None
         text = self.vocabulary.decode(np.concatenate(drawn))
