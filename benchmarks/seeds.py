@@ -22,7 +22,7 @@ from fastrnn.config import Config
 from fastrnn.kernels.entries import SMOOTHING
 from fastrnn.parameters import initial_parameters
 from fastrnn.text.corpus import Corpus, read_corpus
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Streams
 from fastrnn.training.loop import train
 
 
@@ -34,7 +34,8 @@ def kernels(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:
 
 def numpy(corpus: Corpus, config: Config, epochs: int) -> tuple[int, float]:
     """The same with the NumPy baseline."""
-    streams = Streams(corpus.codes, config.batch, config.seq_length, len(corpus.vocabulary))
+    text = EncodedText(corpus.codes, len(corpus.vocabulary))
+    streams = Streams(text, config.batch, config.seq_length)
     parameters = initial_parameters(config, len(corpus.vocabulary))
     state = reference.optimizer_state(config, parameters)
     smooth, lowest = None, (0, np.inf)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastrnn.errors import FastrnnError
     from fastrnn.gradcheck import check_gradients
     from fastrnn.model import Model, load
+    from fastrnn.presets import preset
     from fastrnn.report.plots import plot_loss
     from fastrnn.storage.checkpoint import Checkpoint
     from fastrnn.storage.checkpoint import load as load_checkpoint
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "plot_loss",
+    "preset",
     "read_corpus",
     "train",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
     "load": "model.load",
     "load_checkpoint": "storage.checkpoint.load",
     "plot_loss": "report.plots.plot_loss",
+    "preset": "presets.preset",
     "read_corpus": "text.corpus.read_corpus",
     "train": "training.loop.train",
 }

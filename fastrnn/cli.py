@@ -10,12 +10,14 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import Field, fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fastrnn import config as defaults
 from fastrnn._version import __version__
@@ -23,9 +25,11 @@ from fastrnn.checks import Bounds, Real, Whole, real
 from fastrnn.config import CELLS, Config, default_in_words, option_name
 from fastrnn.console import ERR, OUT, ModelText, drop_what_failed, open_closed_streams, reason_of
 from fastrnn.errors import FastrnnError
+from fastrnn.presets import PRESETS, preset
 from fastrnn.training.signals import ending_at_once, interrupting_once, say_interrupted
 
 DEFAULT_CHECKPOINT = "best.h5"
+BEGAN = time.monotonic()
 
 whole = click.IntRange(min=1)
 seed_type = click.IntRange(min=0, max=2**31 - 1)
@@ -142,24 +146,48 @@ def cli() -> None: ...
 
 @cli.command(
     short_help="Train a network, and keep its best model.",
-    help="""Train a network on a TEXT, and keep the model with the lowest smooth loss.
+    help="""Train a network on a TEXT, and keep the model with the lowest loss.
 
     A TEXT is a file, also .gz, a folder, - for standard input, or 'shakespeare' to download;
     several are put together. Without one it is the language reference in Python's documentation.
 
     The checkpoint is written at the end, at intervals, and on Ctrl-C. One that is already there is
     kept under the next free name, best.1.h5 for best.h5. The defaults are the reference
-    experiment's, and for gated or deep models what trains those.
+    experiment's, and for gated or deep models what trains those. A preset is a set of other
+    defaults: see fastrnn presets.
+
+    With --val-fraction the end of the text is held out, and the best model is that of the lowest
+    loss there; without, that of the lowest smooth loss.
 
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
+      fastrnn train --preset medium book.txt
+      fastrnn train --init-from best.h5 letters.txt --ckpt letters.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
       fastrnn train book.txt --cell lstm --hidden 256 --batch 8
       cat *.txt | fastrnn train -
     """,
 )
 @text_options
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(tuple(PRESETS)),
+    help="Other defaults for all settings below: see fastrnn presets.",
+)
+@click.option(
+    "--init-from",
+    type=click.Path(),
+    metavar="CHECKPOINT",
+    help="Start from its best model, whose cell, hidden units, layers and dtype are then taken.",
+)
+@click.option(
+    "--vocabulary",
+    type=click.Choice(("union", "new")),
+    default="union",
+    help="With --init-from: keep the characters that the new text lacks, or have only its own.",
+)
 @settings()
 @click.option(
     "--ckpt",
@@ -198,6 +226,9 @@ def train(
     texts: tuple[str, ...],
     sources: tuple[str, ...],
     encoding: str,
+    preset_name: str | None,
+    init_from: str | None,
+    vocabulary: str,
     path: str,
     overwrite: bool,
     ckpt_every: float,
@@ -208,10 +239,25 @@ def train(
     quiet: bool,
     **given: Any,
 ) -> None:
-    with usage_errors():
-        config = Config(**given)
-        real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
+    context = click.get_current_context()
+    source = context.get_parameter_source
+    given = {key: one for key, one in given.items() if source(key) is not ParameterSource.DEFAULT}
+    settings, model = given, None
+    if init_from is not None:
+        from fastrnn.model import load
+        from fastrnn.training.start import architecture_of, refuse_contradictions
 
+        model = load(init_from)
+        with usage_errors():
+            refuse_contradictions(model, given)
+        settings = given | architecture_of(model)
+    with usage_errors():
+        real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
+        config = preset(preset_name or "reference", **settings)
+        if init_from is None and vocabulary != "union":
+            raise FastrnnError("vocabulary is new, which is of use only with --init-from")
+
+    from fastrnn.presets import fit
     from fastrnn.text.corpus import read_corpus
     from fastrnn.training import diagnosis
     from fastrnn.training.loop import train
@@ -227,10 +273,12 @@ def train(
         corpus = read_corpus(texts, encoding, progress)
     if not quiet:
         report_files(corpus, max(len(texts), 1))
+        if preset_name and (advice := fit(config, corpus.length, len(corpus.vocabulary))):
+            ERR.say(advice)
     shown = Warnings() if quiet else Progress()
     observers: list[Observer] = [shown]
     if log is not None:
-        observers.append(JsonLog(log, shown.warned))
+        observers.append(JsonLog(log, shown.warned, BEGAN))
     with ending_at_once():
         trained = train(
             corpus,
@@ -241,6 +289,8 @@ def train(
             sample_every=sample_every,
             sample_length=sample_length,
             threads=threads,
+            init_from=model,
+            vocabulary=vocabulary,
             observers=observers,
         )
     lost = any(isinstance(one, JsonLog) and one.problem for one in observers)
@@ -347,7 +397,7 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
     """,
 )
 @text_options
-@settings("cell", "layers", "dropout")
+@settings("cell", "layers", "dropout", "loss")
 @click.option("--seed", type=seed_type, default=0, help="Seed of the weights.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the figures there.")
 def gradcheck(
@@ -388,8 +438,8 @@ def gradcheck(
 
 
 @cli.command(
-    short_help="Draw the smooth loss of a training.",
-    help="""Draw the smooth loss over the updates of a training.
+    short_help="Draw the loss of a training.",
+    help="""Draw the smooth loss over the updates of a training, and the validation loss.
 
     \b
     Example:
@@ -424,6 +474,21 @@ def info(checkpoint: str) -> None:
 
 
 @cli.command(
+    short_help="List the presets of train.",
+    help="""List the presets of train: their settings, and what they reach on tiny Shakespeare.
+
+    \b
+    Example:
+      fastrnn presets
+    """,
+)
+def presets() -> None:
+    from fastrnn.presets import describe
+
+    OUT.say("\n\n".join(map(describe, PRESETS)))
+
+
+@cli.command(
     short_help="Compile the kernels ahead of the first training.",
     help="""Compile the kernels now, so that training, sampling and gradcheck start at once.
 
@@ -445,7 +510,7 @@ def info(checkpoint: str) -> None:
 )
 def warmup(cells: tuple[str, ...]) -> None:
     from fastrnn.kernels.compile import kernel_folder, unkept
-    from fastrnn.network import compile_all
+    from fastrnn.warmup import compile_all
 
     ERR.say("Compiling the kernels.")
     with ending_at_once():

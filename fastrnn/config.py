@@ -16,6 +16,8 @@ from fastrnn.errors import FastrnnError
 
 CELLS = ("rnn", "lstm", "gru")
 DTYPES = ("float32", "float64")
+LOSSES = ("sum", "mean")
+ORDERS = ("sequential", "chunks", "random")
 MOST_THREADS = 1024
 MOST_LAYERS = 1000
 MOST = 2**31 - 1  # of anything else
@@ -27,7 +29,7 @@ CHECKPOINT_EVERY = 60.0  # seconds
 
 
 class PerCharacter(float):
-    """A default for one character of a sequence, over which the loss is summed."""
+    """A default for one character of a sequence, where the loss is summed over them."""
 
 
 # What there is to choose, and the settings that each choice uses, with their defaults. They are
@@ -158,13 +160,27 @@ class Config(Architecture):
     ----------
     seq_length, batch : int
         T and B: an update is made from T characters of each of B parallel streams.
+    order : {"sequential", "chunks", "random"}
+        Sequential: each stream is a part of the text, read from its start to its end with the state
+        carried along. Chunks: the sequences of the text, from a state of zeros each, in another
+        random order in every epoch. Random: as many sequences, from anywhere.
+    lines : bool
+        Every line of the text that is not empty is an item of its own: it starts from a state of
+        zeros, and items are in another random order in every epoch.
     dropout : float
         The share of each layer's hidden states that is zero on its way up, while training.
     optimizer : {"adagrad", "rmsprop", "adam", "adamw", "sgd"}
     learning_rate, momentum, nesterov, rho, beta1, beta2, epsilon, weight_decay
         The optimizer's, by PyTorch's rules; but AdaGrad has its epsilon in the root.
+    loss : {"sum", "mean"}
+        Whether the loss of a chunk is the sum over its T characters, or the mean; of the streams it
+        is the mean. What the optimizer gets is its gradient.
     clip, clip_norm : float
         Largest absolute value of an element of the gradient, and largest norm of all of it.
+    input_rate : float
+        The learning rate of the input weights U is so many times as high. Larger models want it
+        higher for Adam: with the width grows what an update of the other matrices changes in the
+        next hidden state, but not what one of U does (Yang 2022, Tensor Programs V).
     schedule : {"constant", "exponential", "cosine"}
         How the learning rate goes down during the training.
     warmup : int
@@ -180,6 +196,14 @@ class Config(Architecture):
     epochs, updates : int
         The training ends after so many passes over the text, or updates, or at whichever comes
         first if both are given. Without either, after 9 epochs.
+    val_fraction, test_fraction : float
+        The shares at the end of the text that are held out, for validation and for one last test:
+        the order is training, validation, test.
+    val_every : int, optional
+        Updates between two validations. By default they come whenever the training has read ten
+        times as many characters as they read.
+    patience : int, optional
+        End the training after so many validations without a lower loss.
 
     Raises
     ------
@@ -189,6 +213,8 @@ class Config(Architecture):
 
     seq_length: int = option(25, Whole(1, MOST), "Characters per update, in each stream.")
     batch: int = option(1, Whole(1, MOST), "Parallel streams that the text is cut into.")
+    order: str = option("sequential", ORDERS, "In which order sequences are read.")
+    lines: bool = option(False, bool, "Every line is an item of its own; they are shuffled.")
     dropout: float = option(
         0.0,
         Real(zero=True, below=1.0),
@@ -196,6 +222,9 @@ class Config(Architecture):
     )
     optimizer: str = option(None, tuple(OPTIMIZERS), "Rule of the updates.")
     learning_rate: float = option(None, Real(), "Learning rate.")
+    input_rate: float = option(
+        1.0, Real(), "Learning rate of the input weights U, as a multiple of --learning-rate."
+    )
     momentum: float | None = option(
         None, Real(zero=True, below=1.0), "Share of the last step that is added to the next."
     )
@@ -210,6 +239,9 @@ class Config(Architecture):
     epsilon: float | None = option(None, Real(), "Is added in the denominator of an update.")
     weight_decay: float = option(
         None, Real(zero=True), "L2 penalty; with adamw, decay by this share of the learning rate."
+    )
+    loss: str = option(
+        "sum", LOSSES, "Of the characters of a sequence: its gradient is that of their sum or mean."
     )
     clip: float = option(
         None, Real(infinity=True), "Clip gradients to ± this; inf for no clipping."
@@ -231,6 +263,16 @@ class Config(Architecture):
     updates: int | None = option(
         None, Whole(0, 2**63 - 1), "Stop after this many updates, or after --epochs if sooner."
     )
+    val_fraction: float = option(
+        0.0, Real(zero=True, below=1.0), "Share of the text that is held out for validation."
+    )
+    test_fraction: float = option(
+        0.0, Real(zero=True, below=1.0), "Share at the text's end for one test of the best model."
+    )
+    val_every: int | None = option(None, Whole(1, 2**63 - 1), "Updates between two validations.")
+    patience: int | None = option(
+        None, Whole(1, MOST), "Stop after so many validations without a lower loss."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -248,13 +290,33 @@ class Config(Architecture):
                 "final-rate is 0, which an exponential never reaches; give a positive number, or "
                 "take the schedule cosine"
             )
+        if self.lines and self.order != "sequential":
+            raise FastrnnError(
+                f"order is {self.order}, but with lines the items are shuffled; leave one out"
+            )
+        if self.val_fraction + self.test_fraction >= 1:
+            raise FastrnnError(
+                f"val-fraction is {self.val_fraction:g} and test-fraction {self.test_fraction:g}, "
+                "which leaves nothing to train on; give less"
+            )
+        for name in ("val_every", "patience"):
+            if getattr(self, name) is not None and self.val_fraction == 0:
+                raise FastrnnError(
+                    f"{option_name(name)} is {getattr(self, name)}, but no text is held out to "
+                    "validate on; give a val-fraction, such as 0.05, or leave it out"
+                )
+
+    @property
+    def loss_length(self) -> int:
+        """Of how many characters a loss is the sum: T, or 1 where it is their mean."""
+        return self.seq_length if self.loss == "sum" else 1
 
     def _complete(self, defaults: dict[str, Any]) -> None:
         """Give the settings that were left out their defaults."""
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 if isinstance(value, PerCharacter):
-                    value = float(value) * self.seq_length
+                    value = float(value) * self.loss_length
                 object.__setattr__(self, name, value)
 
     def _refuse_unused(self, choice: str, chosen: str, options: dict[str, dict[str, Any]]) -> None:
@@ -314,7 +376,14 @@ def default_in_words(name: str) -> str | None:
                 cases.setdefault(_shown(defaults[name]), []).append(case)
         if cases:
             return "; ".join(f"{value}{word}{listed(those)}" for value, those in cases.items())
-    return "9, unless --updates" if name == "epochs" else None
+    return OTHER_DEFAULTS.get(name)
+
+
+OTHER_DEFAULTS = {
+    "epochs": "9, unless --updates",
+    "val_every": "when the training has read ten times as much as a validation reads",
+    "patience": "no end before that of the training",
+}
 
 
 def _shown(value: Any) -> str:
@@ -326,6 +395,10 @@ def _shown(value: Any) -> str:
 def describe_training(config: Config) -> str:
     """What depends on the model or the optimizer, in a few words."""
     words = [config.optimizer, f"learning rate {config.learning_rate:g}"]
+    if config.input_rate != 1:
+        words.append(f"input rate {config.input_rate:g}")
+    if config.loss == "mean":
+        words.append("mean loss")
     for name in ("clip", "clip_norm"):
         if (most := getattr(config, name)) < math.inf:
             words.append(f"{name.replace('_', ' ')} {most:g}")

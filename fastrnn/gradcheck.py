@@ -24,7 +24,7 @@ from fastrnn.config import Config
 from fastrnn.network import Network
 from fastrnn.parameters import Parameters, initial_parameters, state_shape
 from fastrnn.text.corpus import Corpus
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Streams
 from fastrnn.threads import Unshared
 from fastrnn.training.schedule import dropout_keys
 
@@ -80,7 +80,12 @@ class Check:
 
 
 def check_gradients(
-    corpus: Corpus, seed: int = 0, cell: str = "rnn", layers: int = 1, dropout: float = 0.0
+    corpus: Corpus,
+    seed: int = 0,
+    cell: str = "rnn",
+    layers: int = 1,
+    dropout: float = 0.0,
+    loss: str = "sum",
 ) -> Iterator[Check]:
     """Check the gradient of every parameter in the reference experiment's setting.
 
@@ -96,6 +101,8 @@ def check_gradients(
     cell : {"rnn", "lstm", "gru"}
     layers : int
     dropout : float
+    loss : {"sum", "mean"}
+        Over the characters.
 
     Returns
     -------
@@ -108,15 +115,19 @@ def check_gradients(
         If an argument is wrong, or the text is too short.
     """
     corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
-    config = Config(seed=seed, dtype="float64", cell=cell, layers=layers, dropout=dropout)
+    config = Config(
+        seed=seed, dtype="float64", cell=cell, layers=layers, dropout=dropout, loss=loss
+    )
     characters = len(corpus.vocabulary)
-    codes = Streams(corpus.codes, 1, config.seq_length, characters).read(0, 1)
+    text = EncodedText(corpus.codes, characters)
+    codes = Streams(text, config.batch, config.seq_length).read(0, 1)
     return Unshared(_checks(config, codes, characters), "gradient check")
 
 
 def _checks(config: Config, codes: np.ndarray, characters: int) -> Generator[Check, None, None]:
     keys = dropout_keys(config.seed, 0, 1, config.layers)
-    is_experiment = (config.cell, config.layers, config.dropout) == ("rnn", 1, 0.0)
+    setting = config.cell, config.layers, config.dropout, config.loss
+    is_experiment = setting == ("rnn", 1, 0.0, "sum")
     for hidden in REPORTED if is_experiment else HIDDEN:
         config = replace(config, hidden=hidden)
         parameters = initial_parameters(config, characters)
@@ -129,6 +140,7 @@ def _checks(config: Config, codes: np.ndarray, characters: int) -> Generator[Che
         for name, figure in reported.items():
             numerical = central_difference(network, parameters, name, codes, keys)
             exact = complex_step(parameters, name, state, codes, keys[0], config.dropout)
+            exact *= config.loss_length / config.seq_length
             errors = (
                 largest_difference(gradient[name], numerical),
                 largest_difference(gradient[name], exact),

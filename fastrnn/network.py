@@ -1,7 +1,6 @@
 """A recurrent network in the kernels' memory: padded, aligned, allocated once.
 
     Weights    parameters, and their copies packed for products
-    Writer     what one text that is being written takes besides
     Network    Weights, and what training takes besides
 
 Each knows the arrays it consists of before they are allocated, and so the memory it will take.
@@ -11,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from fastrnn import memory
-from fastrnn.config import DTYPES, Architecture, Config, state_names
+from fastrnn.config import Architecture, Config, state_names
 from fastrnn.kernels import cell, entries, gru, lstm, rnn
 from fastrnn.kernels.blocks import BLOCK, BY_COLUMNS, BY_ROWS, BY_USED_ROWS
 from fastrnn.kernels.cell import Packed, Sizes, States
@@ -39,11 +38,6 @@ CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 # so few that their states may still be in a cache when the gradients are summed. Measured from
 # m = 100 to 1024: half or twice as many make a few per cent.
 STREAMS = 32
-
-# How much of a text is written at a time: some hundredths of a second at most, or one character.
-PIECE = 64  # characters
-PIECE_WORK = 2**25  # multiply-adds
-TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four bytes in the text
 
 # A team that waits for nobody, and writes to nothing.
 ALONE = Reference(Team(np.zeros((1, SLOT), np.int64), 1, 1))
@@ -117,10 +111,10 @@ class Layout:
         """The table of kernels.blocks."""
         return np.array(self._rows, BLOCK).view(np.recarray)
 
-    def _blocks(self) -> tuple[int, int, list[tuple[int, ...]]]:
+    def _blocks(self) -> tuple[int, int, list[tuple[float, ...]]]:
         """How many rows of matrices there are, how many norms, and the rows of `blocks`."""
         lanes = register_lanes(self.dtype)
-        rows: list[tuple[int, ...]] = []
+        rows: list[tuple[float, ...]] = []
         count = 0
 
         def matrix(name: str, index: int, gate: int, height: int) -> None:
@@ -145,6 +139,7 @@ class Layout:
                     panel,
                     self.panel_starts[name + "T"] + in_panels_T,
                     panel_T,
+                    1.0,
                 )
             )
             count += -(-height // lanes) * lanes
@@ -159,7 +154,8 @@ class Layout:
         def columns(name: str, height: int, width: int) -> None:
             nonlocal count
             stride = self.shapes[name][-1]
-            rows.append((BY_COLUMNS, self.starts[name], height, width, stride, count, 0, 0, 0, 0))
+            block = BY_COLUMNS, self.starts[name], height, width, stride, count, 0, 0, 0, 0, 1.0
+            rows.append(block)
             count += padded(width, self.dtype) // (VECTOR_BYTES // self.dtype.itemsize)
 
         gates = self.cell.GATES * self.P
@@ -170,13 +166,17 @@ class Layout:
         columns("c", 1, self.characters)
         return packed_rows, count, rows
 
-    def sizes(self, T: int, B: int) -> Sizes:
-        """The sizes of chunks of T characters of B streams."""
-        cell = self.cell
-        recurrent = cell.RECURRENT * self.P
-        return Sizes(
-            self.m, self.characters, T, B, self.layers, self.P, cell.GATES, recurrent, self.rows
-        )
+    def sizes(
+        self, T: int, B: int, loss: str = "sum", carried: bool = True, separator: int | None = None
+    ) -> Sizes:
+        """The sizes of chunks of T characters of B streams, over which the loss is the mean of
+        sums, or the mean; each chunk goes on the one before if states are carried."""
+        m, K, L, P, cell = self.m, self.characters, self.layers, self.P, self.cell
+        divisor = B * T if loss == "mean" else B
+        stride = T if carried else T + 1
+        recurrent = cell.RECURRENT * P
+        separator = -1 if separator is None else separator
+        return Sizes(m, K, T, B, L, P, cell.GATES, recurrent, self.rows, divisor, stride, separator)
 
     def weights(self, flat: np.ndarray) -> cell.Weights:
         """A flat buffer as the arrays of cell.Weights."""
@@ -270,10 +270,25 @@ def states_arrays(
     return arrays
 
 
-def states_of(arrays: Mapping[str, np.ndarray]) -> States:
-    """`States` of arrays that were allocated for them."""
-    shared = {"Z": arrays["H"], "D": arrays["A"], **arrays}
+def states_of(arrays: Mapping[str, np.ndarray], all_arrays: Mapping[str, Array] = {}) -> States:
+    """`States` of arrays that were allocated for them; those of `all_arrays` that were not, because
+    nobody uses them, are empty."""
+    unused = {name: np.empty((0,) * len(a.shape), a.dtype) for name, a in all_arrays.items()}
+    shared = {**unused, "Z": arrays["H"], "D": arrays["A"], **arrays}
     return States(**{name: shared[name] for name in States._fields})
+
+
+def group_of(batch: int, threads: int) -> int:
+    """How many streams go through the time loops before their gradients are summed."""
+    groups = math.ceil(batch / (STREAMS * threads))
+    return math.ceil(batch / groups)
+
+
+def column_shares(threads: int, batch: int) -> int:
+    """Threads that share the columns of the same streams, at the price of a barrier for every
+    time step: as few as leave no thread without a stream."""
+    divisors = (shares for shares in range(1, threads + 1) if threads % shares == 0)
+    return next(shares for shares in divisors if threads // shares <= batch)
 
 
 def training_arrays(layout: Layout, config: Config, threads: int) -> dict[str, Array]:
@@ -281,9 +296,7 @@ def training_arrays(layout: Layout, config: Config, threads: int) -> dict[str, A
     flat = Array((layout.size,), layout.dtype)
     none = Array((0,), layout.dtype)
     sizes = layout.sizes(config.seq_length, config.batch)
-    # How many streams go through the time loops before their gradients are summed.
-    groups = math.ceil(sizes.B / (STREAMS * threads))
-    group = math.ceil(sizes.B / groups)
+    group = group_of(config.batch, threads)
     names = state_names(config)
     return {
         "gradient": flat,
@@ -322,7 +335,7 @@ def require_memory(what: str, bytes_of: Callable[..., int], config: Architecture
     memory.require(bytes_of(config), subject, what, f"use {REMEDIES[blamed]}")
 
 
-# --- weights, and a text --------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------
 
 
 class Weights:
@@ -331,7 +344,7 @@ class Weights:
     Everything outside sees parameters in the shapes of `fastrnn.parameters`; inside, rows and
     columns are padded to whole vectors with zeros, which stay zero (`Layout`).
 
-    Any number of texts may be written at once, each by a `Writer`, while nobody changes them.
+    Any number of `writing.Writer`s may write at once, while nobody changes them.
 
     Parameters
     ----------
@@ -371,78 +384,6 @@ class Weights:
         self.pack()
 
 
-class Writer:
-    """One text that is being written: its state, and room to compute the next.
-
-    Parameters
-    ----------
-    weights : Weights
-        Are only read.
-    state : (S·L, m) array, optional
-        The state before the first character; zeros by default. It is copied.
-    """
-
-    def __init__(self, weights: Weights, state: np.ndarray | None = None):
-        layout = weights.layout
-        m = layout.m
-        sizes = layout.sizes(T=1, B=1)
-        states = Reference(states_of(allocate(states_arrays(layout, sizes, group=1, threads=1))))
-        if state is not None:
-            states.before[:, 0, :m] = state
-        self._inputs = weights._weights, weights._packed, states, sizes, ALONE, NO_DROPOUT
-        self._tiny = float(np.finfo(weights.dtype).tiny)
-        work = layout.size  # multiply-adds for a character, but those of U
-        self._piece = max(1, min(PIECE, PIECE_WORK // work))
-
-    def sample(
-        self, known: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0
-    ) -> np.ndarray:
-        """Read the known characters, and draw another for each of `uniforms`.
-
-        Afterwards the hidden state is that after all but the last character.
-
-        Parameters
-        ----------
-        known : (k,) integer array
-            At least one character.
-        uniforms : (n,) float64 array
-            Random numbers in [0, 1).
-        temperature : float
-            Logits are divided by it; at 0 the likeliest character is taken.
-
-        Returns
-        -------
-        (n,) int32 array
-            The characters drawn.
-        """
-        codes = np.empty((len(known) + len(uniforms), 1), np.int32)
-        codes[: len(known), 0] = known
-        if temperature > 0:  # not so small or large that its reciprocal is infinite or zero
-            temperature = min(max(temperature, self._tiny), 1 / self._tiny)
-        entries.sample(*self._inputs, codes, len(known), float(temperature), uniforms)
-        return codes[len(known) :, 0]
-
-    def pieces(
-        self,
-        known: np.ndarray,
-        length: int,
-        generator: np.random.Generator,
-        temperature: float = 1.0,
-    ) -> Iterator[np.ndarray]:
-        """Read the known characters and draw `length` others, of which some are given at a time.
-
-        In between the caller may look at other things; the text does not depend on the division.
-        """
-        while len(known) > 1:
-            part = known[: self._piece + 1]
-            self.sample(part, np.empty(0))
-            known = known[len(part) - 1 :]
-        for first in range(0, length, self._piece):
-            uniforms = generator.random(min(self._piece, length - first))
-            known = self.sample(known[-1:], uniforms, temperature)
-            yield known
-
-
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -456,6 +397,8 @@ class Network(Weights):
         K, the size of the vocabulary.
     threads : int
         How many work together, at most; they do not change the results.
+    separator : int, optional
+        The character around items, for a training on items (kernels/items.py).
 
     Attributes
     ----------
@@ -470,13 +413,16 @@ class Network(Weights):
         If a training would take more memory than this process may have.
     """
 
-    def __init__(self, config: Config, characters: int, threads: int = 1):
+    def __init__(
+        self, config: Config, characters: int, threads: int = 1, separator: int | None = None
+    ):
         bytes_of = partial(training_memory, characters=characters, threads=threads)
         require_memory("the training", bytes_of, config)
         super().__init__(config, characters)
         self.config = config
         layout = self.layout
-        self.sizes = layout.sizes(config.seq_length, config.batch)
+        carried = config.order == "sequential"
+        self.sizes = layout.sizes(config.seq_length, config.batch, config.loss, carried, separator)
         arrays = allocate(training_arrays(layout, config, threads))
         arrays |= {"weight": self._flat_weight, "packed": self._flat_packed}
         self._flat = Reference(Flat(*(arrays[name] for name in Flat._fields)))
@@ -489,10 +435,14 @@ class Network(Weights):
         self._trained = [arrays[name] for name in TRAINED]
         self._rule = rule_of(config)
         self._blocks = layout.blocks
+        is_U = self._blocks.start == layout.starts["U"]
+        self._blocks.rate[is_U] = config.input_rate
         if keeps_rows_without_gradient(config):
-            self._blocks.shared[self._blocks.start == layout.starts["U"]] = BY_USED_ROWS
+            self._blocks.shared[is_U] = BY_USED_ROWS
         self.workers = Workers(threads)
-        self._team = Reference(Team(self.workers.arrivals, threads, self._column_shares(threads)))
+        self._team = Reference(
+            Team(self.workers.arrivals, threads, column_shares(threads, config.batch))
+        )
 
     def use_threads(self, threads: int) -> None:
         """Let so many of its threads make the next updates, which does not change the results."""
@@ -501,13 +451,8 @@ class Network(Weights):
         # Each thread only clears the rows that it wrote, and only in the columns it has now.
         self._gradient.U[...] = 0
         self.workers.use(threads)
-        self._team = Reference(Team(self.workers.arrivals, threads, self._column_shares(threads)))
-
-    def _column_shares(self, threads: int) -> int:
-        """Threads that share the columns of the same streams, at the price of a barrier for every
-        time step: as few as leave no thread without a stream."""
-        divisors = (shares for shares in range(1, threads + 1) if threads % shares == 0)
-        return next(shares for shares in divisors if threads // shares <= self.sizes.B)
+        shares = column_shares(threads, self.sizes.B)
+        self._team = Reference(Team(self.workers.arrivals, threads, shares))
 
     @property
     def gradient(self) -> Parameters:
@@ -516,8 +461,12 @@ class Network(Weights):
 
     @property
     def best(self) -> Parameters:
-        """Copies of the weights with the lowest smooth loss."""
+        """Copies of the weights with the lowest loss."""
         return self.layout.get(self._flat.best)
+
+    def keep_as_best(self) -> None:
+        """Let `best` be the current weights."""
+        self._flat.best[...] = self._flat.weight
 
     @property
     def optimizer_state(self) -> dict[str, Parameters]:
@@ -532,7 +481,8 @@ class Network(Weights):
             self.layout.set(getattr(self._flat, name), state[name])
 
     def loss(self, codes: np.ndarray) -> float:
-        """Cross-entropy of one chunk in nats, summed over T and averaged over B, without dropout.
+        """Cross-entropy of one chunk in nats, without dropout: the mean over B of the sums over T,
+        or of all characters, as `config.loss` says.
 
         Parameters
         ----------
@@ -588,8 +538,8 @@ class Network(Weights):
 
         Parameters
         ----------
-        codes : (updates · T + 1, B) int32 array
-            Characters, each less than K; as `streams.Streams.read` gives them.
+        codes : (rows, B) int32 array
+            Characters, each less than K; as `read` of text.streams gives them.
         steps : (updates, 4) float64 array
             Of schedule.steps.
         keys : (updates, L, 2) int64 array
@@ -651,19 +601,3 @@ def keeps_rows_without_gradient(config: Config) -> bool:
     """Whether a weight whose gradient is zero stays exactly as it is."""
     plain = config.optimizer == "adagrad" or (config.optimizer == "sgd" and not config.momentum)
     return plain and not config.weight_decay
-
-
-def compile_all(cells: Iterable[str] = tuple(CELLS)) -> None:
-    """Compile every kernel that a network of these cells uses, in every dtype, or load it from the
-    cache."""
-    for kind, dtype in itertools.product(cells, DTYPES):
-        config = Config(cell=kind, hidden=1, seq_length=1, dtype=dtype)
-        network = Network(config, characters=1)
-        codes = np.zeros((2, 1), np.int32)
-        steps, keys = np.ones((1, 4)), np.zeros((1, 1, 2), np.int64)
-        network.pack()
-        network.loss(codes)
-        network.loss_and_gradient(codes)
-        network.update(steps[0])
-        network.train(codes, steps, keys, Record(0.0, 0.0, -1, False), np.empty(1))
-        Writer(network).sample(codes[0], np.empty(1))

@@ -145,7 +145,7 @@ def describe(architecture: Architecture, characters: int) -> str:
     return f"{name_of(architecture)}, {parameters:,} parameters, {architecture.dtype}"
 
 
-def per_character(smooth_loss: float, seq_length: int) -> tuple[float, float]:
-    """Nats and bits per character of a loss summed over `seq_length` characters."""
-    nats = smooth_loss / seq_length
+def per_character(loss: float, characters: int) -> tuple[float, float]:
+    """Nats and bits per character of a loss summed over so many characters."""
+    nats = loss / characters
     return nats, nats / math.log(2)

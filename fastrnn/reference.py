@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -451,4 +452,10 @@ def update(
         g = g.clip(-clip, clip)
         if decay:
             g += decay * theta
-        rule(config, theta, g, number + 1, **{kind: buffer[name] for kind, buffer in state.items()})
+        of_name = config
+        if name == "U" and config.input_rate != 1.0:
+            rate = config.input_rate * config.learning_rate
+            of_name = replace(config, learning_rate=rate)
+        rule(
+            of_name, theta, g, number + 1, **{kind: buffer[name] for kind, buffer in state.items()}
+        )

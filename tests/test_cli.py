@@ -19,10 +19,11 @@ import click
 import pytest
 from command import COMMAND, EXAMPLE, TEXT, error_of, run, run_here
 
-from fastrnn import __version__, gradcheck, network
+from fastrnn import __version__, gradcheck, warmup
 from fastrnn.cli import cli
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
+from fastrnn.presets import PRESETS, preset
 from fastrnn.storage.checkpoint import load
 from fastrnn.text import sources
 from fastrnn.training import loop, progress
@@ -116,6 +117,15 @@ def test_options_that_are_given_reach_the_configuration(monkeypatch, folder: Pat
     schedule = ("--schedule", "cosine", "--warmup", "9", "--final-rate", "0")
     assert config_of(*schedule) == Config(schedule="cosine", warmup=9, final_rate=0)
     assert config_of("--init", "orthogonal") == Config(init="orthogonal")
+    held_out = ("--val-fraction", "0.1", "--test-fraction", "0.2", "--val-every", "7")
+    assert config_of(*held_out, "--patience", "3", "--loss", "mean") == Config(
+        val_fraction=0.1, test_fraction=0.2, val_every=7, patience=3, loss="mean"
+    )
+    assert config_of("--preset", "large") == preset("large")
+    # What is given counts, also where it is the default of the reference experiment.
+    assert config_of("--preset", "large", "--hidden", "100", "--layers", "2") == preset(
+        "large", hidden=100, layers=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,14 +144,35 @@ def test_options_that_are_given_reach_the_configuration(monkeypatch, folder: Pat
             "--sigma is 0.1, but init torch does not use it; leave it out, or take normal",
         ),
         (
+            ("--preset", "small", "--optimizer", "sgd", "--beta2", "0.9"),
+            "--beta2 is 0.9, but optimizer sgd does not use it; leave it out, or take adam or "
+            "adamw",
+        ),
+        (
+            ("--val-fraction", "0.5", "--test-fraction", "0.5"),
+            "--val-fraction is 0.5 and test-fraction 0.5, which leaves nothing to train on; give "
+            "less",
+        ),
+        (
+            ("--patience", "2"),
+            "--patience is 2, but no text is held out to validate on; give a val-fraction, such as "
+            "0.05, or leave it out",
+        ),
+        (
+            ("--vocabulary", "new"),
+            "--vocabulary is new, which is of use only with --init-from",
+        ),
+        (
             ("--schedule", "exponential", "--final-rate", "0"),
             "--final-rate is 0, which an exponential never reaches; give a positive number, or "
             "take the schedule cosine",
         ),
     ],
 )
-def test_options_that_do_not_go_together(tmp_path: Path, options, message: str) -> None:
-    assert error_of(tmp_path, "train", *options, code=2) == message
+def test_options_that_do_not_go_together(options, message: str) -> None:
+    ended = CliRunner().invoke(cli, ["train", *options])
+    assert ended.exit_code == 2
+    assert ended.output.splitlines()[-1] == f"Error: {message}"
 
 
 def test_gradcheck_and_warmup_of_a_model(monkeypatch, folder: Path) -> None:
@@ -152,7 +183,7 @@ def test_gradcheck_and_warmup_of_a_model(monkeypatch, folder: Path) -> None:
         raise FastrnnError("that is all")
 
     monkeypatch.setattr(gradcheck, "check_gradients", check_gradients)
-    monkeypatch.setattr(network, "compile_all", called.append)
+    monkeypatch.setattr(warmup, "compile_all", called.append)
 
     def code(*arguments: str) -> int:
         return run_here(folder, *arguments).returncode
@@ -165,8 +196,8 @@ def test_gradcheck_and_warmup_of_a_model(monkeypatch, folder: Path) -> None:
     assert code("warmup") == code("warmup", "--cell", "lstm", "--cell", "gru") == 0
     assert code("warmup", "--cell", "elman") == 2
     assert called == [
-        (0, {"cell": "rnn", "layers": 1, "dropout": 0.0}),
-        (0, {"cell": "lstm", "layers": 2, "dropout": 0.5}),
+        (0, {"cell": "rnn", "layers": 1, "dropout": 0.0, "loss": "sum"}),
+        (0, {"cell": "lstm", "layers": 2, "dropout": 0.5, "loss": "sum"}),
         ("rnn", "lstm", "gru"),
         ("lstm", "gru"),
     ]
@@ -268,6 +299,58 @@ def test_log(folder: Path) -> None:
     trained = load(folder / "best.h5")
     assert (end["event"], end["update"]) == ("end", 400)
     assert (end["min_iter"], end["min_loss"]) == (trained.best.update, trained.best.smooth_loss)
+
+
+def test_validation_and_start_from_another_model(folder: Path) -> None:
+    options = ("--val-fraction", "0.1", "--test-fraction", "0.1", "--val-every", "50")
+    ended = run(folder, "train", *EXAMPLE, *options, "--updates", "200", "--log", "log")
+    trained = load(folder / "best.h5")
+    best, loss = trained.best, r"\d\.\d{4} nats \(\d\.\d{4} bits\) per character"
+    assert re.search(
+        rf"\nmin_iter = {best.update}\nsmooth_loss = {best.smooth_loss:.4f} \(.*\)\n"
+        rf"validation = {loss}\ntest = {loss}\n",
+        ended.stdout,
+    )
+    rows = [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+    validations = [row for row in rows if row["event"] == "validation"]
+    assert [row["update"] for row in validations] == [50, 100, 150, 200]
+    nats = [row["nats_per_character"] for row in validations]
+    assert nats == trained.history.validation_loss.tolist()
+    assert validations[0]["bits_per_character"] == nats[0] / math.log(2)
+    seconds = [row["seconds"] for row in validations]
+    assert 0 < seconds[0] < seconds[3] < 100
+    assert (rows[-1]["validation_loss"], rows[-1]["test_loss"]) == (min(nats), best.test_loss)
+    described = run(folder, "info", "best.h5").stdout
+    assert (
+        "\nparts       training 1,200 characters, validation 150 characters, test 150" in described
+    )
+    assert f"\nvalidation  4 times, lowest {min(nats):.4f} nats" in described
+
+    (folder / "new").write_text("Fly, foxes, fly! " * 20)
+    start = ("train", "new", "--init-from", "best.h5", "--updates", "1", "--ckpt", "new.h5")
+    assert run(folder, *start, "--vocabulary", "new", "--quiet").stdout == ""
+    new = load(folder / "new.h5")
+    assert (new.config.hidden, new.vocabulary) == (7, " !,Feflosxy")
+    assert error_of(folder, *start, "--hidden", "8", code=2) == (
+        "--hidden is 8, but the model to start from has 7; leave it out, or start from another "
+        "model"
+    )
+    assert error_of(folder, *start[:3], "none.h5").startswith("cannot load none.h5: No such file")
+    short = ("train", "new", "--val-fraction", "0.001", "--ckpt", "short.h5")
+    assert error_of(folder, *short).startswith(
+        "val-fraction holds out 1 of the text's characters, but at least 2 are needed"
+    )
+
+
+def test_presets(folder: Path) -> None:
+    ended = run_here(folder, "presets")
+    assert ended.returncode == 0
+    for name in PRESETS:
+        assert f"{name}: " in ended.stdout
+    ended = run_here(folder, "train", "a text.txt", "--preset", "large", "--hidden", "400", "--updates", "0")
+    note = r"[\d,]+ parameters for 1,500 characters of text: the model will know the text by heart"
+    assert re.match(note, ended.stderr)
+    assert "the text has 1425 characters, but batch 32" in ended.stderr
 
 
 def test_gradcheck_fails_over_a_bound(monkeypatch, folder: Path) -> None:

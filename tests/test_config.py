@@ -133,8 +133,10 @@ def test_the_reference_experiment() -> None:
         "dropout": 0.0,
         "optimizer": "adagrad",
         "learning_rate": 0.1,
+        "input_rate": 1.0,
         "epsilon": 1e-8,
         "weight_decay": 0.0,
+        "loss": "sum",
         "clip": 5.0,
         "clip_norm": math.inf,
         "schedule": "constant",
@@ -143,6 +145,8 @@ def test_the_reference_experiment() -> None:
         "sigma": 0.01,
         "seed": 0,
         "epochs": 9,
+        "val_fraction": 0.0,
+        "test_fraction": 0.0,
     }
     assert describe_training(Config()) == (
         "adagrad, learning rate 0.1, clip 5, normal initial weights"
@@ -159,6 +163,15 @@ def test_gated_and_deep_models_have_defaults_of_their_own(model: dict) -> None:
     )
     kept = Config(**model, optimizer="adagrad", clip=5, clip_norm=math.inf, init="normal")
     assert kept == replace(Config(), **model)
+
+
+def test_loss_as_a_mean() -> None:
+    """Then the norm is clipped to that of one character."""
+    config = Config(cell="lstm", seq_length=50, loss="mean", input_rate=50)
+    assert (config.clip_norm, config.loss_length, Config().loss_length) == (1.0, 1, 25)
+    assert describe_training(config) == (
+        "adam, learning rate 0.002, input rate 50, mean loss, clip norm 1, torch initial weights"
+    )
 
 
 def test_every_default_is_within_its_bounds() -> None:
@@ -279,6 +292,11 @@ def settings(draw: st.DrawFn) -> dict:
         given.pop("nesterov", None)
     if given.get("schedule") == "exponential" and given.get("final_rate") == 0:
         given.pop("final_rate")
+    if given.get("val_fraction", 0) + given.get("test_fraction", 0) >= 1:
+        given.pop("test_fraction")
+    if given.get("val_fraction", 0) == 0:
+        given.pop("val_every", None)
+        given.pop("patience", None)
     return given
 
 

@@ -18,7 +18,7 @@ from fastrnn.gradcheck import (
     verdict,
 )
 from fastrnn.network import Network
-from fastrnn.parameters import Parameters, parameter_shapes
+from fastrnn.parameters import Parameters, initial_parameters, parameter_shapes
 from fastrnn.text.corpus import corpus_from_text, read_corpus
 
 SMALL = 3 * len(REPORTED[5])  # checks of m = 5
@@ -49,6 +49,19 @@ def test_every_model_passes(model: tuple[str, int, float]) -> None:
     assert all(check.passed for check in checks), format_table(checks)
     assert all(check.error > 0 for check in checks[::3])
     assert not any(check.reported for check in checks)
+
+
+def test_mean_loss_passes() -> None:
+    found = check_gradients(FEW, cell="gru", dropout=0.2, loss="mean")
+    checks = list(takewhile(lambda check: check.hidden == 5, found))
+    assert all(check.passed for check in checks), format_table(checks)
+    # The gradient is indeed another one.
+    losses = []
+    for loss in ("sum", "mean"):
+        network = Network(Config(hidden=5, loss=loss), 2)
+        network.set_parameters(initial_parameters(Config(hidden=5, sigma=0.5), 2))
+        losses.append(network.loss(np.ones((26, 1), np.int32)))
+    assert losses[0] == pytest.approx(25 * losses[1], rel=1e-6)
 
 
 def wrong_gradient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

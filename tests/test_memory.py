@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn import memory, network
+from fastrnn import memory, network, writing
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.memory import shown_bytes
 from fastrnn.model import Model
-from fastrnn.network import Network, Weights, Writer, model_memory, training_memory
+from fastrnn.network import Network, Weights, model_memory, training_memory
 from fastrnn.parameters import initial_parameters
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training.loop import train
 from fastrnn.training.trainer import Trainer
+from fastrnn.writing import Writer
 
 GB = 10**9
 TEXT = "abcdefg" * 40
@@ -154,6 +155,7 @@ def test_memory_that_runs_out_all_the_same(monkeypatch) -> None:
     assert message(train, CORPUS) == f"{start} training {detail}; {less}"
     made = Config(hidden=3), VOCABULARY, MODEL.parameters
     assert message(Model, *made) == f"{start} model {detail}; use one of fewer hidden units"
+    monkeypatch.setattr(writing, "allocate", refuse)
     shorter = "write a shorter one, or use stream"
     assert message(MODEL.sample, 5) == f"{start} text {detail}; {shorter}"
 

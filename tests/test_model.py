@@ -19,6 +19,7 @@ from fastrnn.parameters import Parameters, initial_parameters
 from fastrnn.storage import checkpoint as checkpoints
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last
 from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.writing import Writer
 
 VOCABULARY = Vocabulary("\nabcdeñ")
 # Weights large enough that every character depends on those before; batch and T have no influence.
@@ -48,7 +49,7 @@ def test_seed_decides() -> None:
 @pytest.mark.parametrize("piece", [1, 7, 64, 1000])
 def test_pieces_join_to_the_same_text(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = model().sample(200, seed=3, prime="abba")
-    monkeypatch.setattr(network, "PIECE", piece)
+    monkeypatch.setattr(Writer, "piece", piece)
     pieces = list(model().stream(200, seed=3, prime="abba"))
     assert "".join(pieces) == expected
     assert len(expected) == 200

@@ -50,7 +50,7 @@ def backward(weights, gradient, packed, states, sizes, flat, blocks, team, dropo
     shard = gradients.shard_of(team, 0, 0, sizes.B)
     for _ in range(count):
         output.hidden_gradient(packed, states, sizes, shard)
-        gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0)
+        gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0, codes, 0)
         gradients.accumulate_gradients(
             team,
             0,
@@ -128,7 +128,9 @@ def part(
         elif number in (HIDDEN, BACKWARD):
             output.hidden_gradient(packed, states, sizes, shard)
             if number == BACKWARD:
-                gradients.backward_layers(team, weights, packed, states, sizes, shard, dropout, 0)
+                gradients.backward_layers(
+                    team, weights, packed, states, sizes, shard, dropout, 0, codes, 0
+                )
         elif number == VECTORS:
             for layer in range(sizes.L):
                 first = (layer * states.A.shape[1] * (sizes.T + 1) + 1) * states.A.shape[3]

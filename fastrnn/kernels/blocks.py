@@ -29,6 +29,7 @@ BLOCK = np.dtype(
         ("panel", np.int64),  # from a panel to the next
         ("transposed", np.int64),  # the same of its transpose
         ("transposed_panel", np.int64),
+        ("rate", np.float64),  # its learning rate, as a multiple of that of the update
     ]
 )
 """A row of the table. Its order: for each layer W of all gates, then X of all gates; V; then what

@@ -35,6 +35,9 @@ class Sizes(NamedTuple):
     gates: int  # that the inputs go to, and as many that the recurrence goes to
     recurrent: int  # the column that the recurrence goes to first
     rows: int  # of all matrices that are packed, each in whole vectors of the tiles
+    divisor: int  # of the sum of all losses: B for a mean over streams, B·T over characters
+    stride: int  # rows of the codes from a chunk to the next: T, or T + 1 if none goes on another
+    separator: int  # the character around items (items.py), -1 for a text that has none
 
 
 class Weights(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels import gradients, optimizer, output, tiles
+from fastrnn.kernels import gradients, optimizer, tiles
 from fastrnn.kernels.blocks import BY_ROWS, panels_of_block
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.optimizer import Step
@@ -119,7 +119,8 @@ def train(
                             of lowest smooth loss
     states          in, out  before is the state before the first chunk, then after the last
     dropout         in       its keys are those of these updates
-    codes           in       (updates · T + 1, B) int32, characters by time and stream
+    codes           in       (rows, B) int32, characters by time and stream; the T + 1 rows of a
+                             chunk begin sizes.stride after those of the one before
     rule            in       optimizer.Rule
     steps           in       (updates, 4) float64, the fields of optimizer.Step
     record          in       Record, of the updates before; returned with these
@@ -141,7 +142,7 @@ def train(
             dropout,
             i,
             codes,
-            i * sizes.T,
+            i * sizes.stride,
             gradient,
             flat.gradient,
             blocks,
@@ -161,57 +162,11 @@ def train(
             lowest, lowest_index, pending = smooth, i, True
         if thread == 0:
             smooth_losses[i] = smooth
-        # The group of streams does not matter here: each thread carries what it will read.
-        group = states.H.shape[1]
-        for start in range(0, sizes.B, group):
-            shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
-            carry(states, sizes, shard)
+        if sizes.stride == sizes.T:
+            # The group of streams does not matter here: each thread carries what it will read.
+            group = states.H.shape[1]
+            for start in range(0, sizes.B, group):
+                shard = gradients.shard_of(team, thread, start, min(group, sizes.B - start))
+                carry(states, sizes, shard)
         barrier(team, thread)  # the weights are updated
     return Record(smooth, lowest, lowest_index, pending)
-
-
-@jit
-def argmax(O, c, K):
-    """The character with the highest logit."""
-    code = 0
-    for k in range(1, K):
-        if O[0, 1, k] + c[k] > O[0, 1, code] + c[code]:
-            code = k
-    return code
-
-
-@jit
-def draw(O, c, K, temperature, uniform):
-    """The character in whose part of the cumulated softmax `uniform` falls."""
-    total, _ = output.softmax_row(O, O.shape[2], c, K, 1.0 / temperature)
-    rest = uniform * total
-    code = 0
-    while code < K - 1 and rest >= O[0, 1, code]:
-        rest -= O[0, 1, code]
-        code += 1
-    return code
-
-
-@entry
-def sample(weights, packed, states, sizes, team, dropout, codes, known, temperature, uniforms):
-    """Read the known characters, then draw others one by one, each given all before it.
-
-    states      in, out  States for T = B = 1; before is the state before codes[0] is read, then
-                         that after all but the last character
-    team        in       of one thread
-    dropout     in       with a threshold of 0
-    codes       in, out  (known + n, 1) int32; the first `known` ≥ 1 are read, the others drawn
-    uniforms    in       (n,) float64 in [0, 1), one for each draw
-    """
-    O = states.O
-    shard = gradients.shard_of(team, 0, 0, 1)
-    for i in range(codes.shape[0] - 1):
-        gradients.forward_layers(weights, packed, states, sizes, team, shard, dropout, 0, codes, i)
-        carry(states, sizes, shard)
-        if i + 1 < known:
-            continue
-        output.logits(packed, states, sizes, 0, 1, 2)
-        if temperature > 0.0:
-            codes[i + 1, 0] = draw(O, weights.c, sizes.K, temperature, uniforms[i + 1 - known])
-        else:
-            codes[i + 1, 0] = argmax(O, weights.c, sizes.K)

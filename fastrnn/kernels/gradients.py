@@ -49,14 +49,14 @@ def forward_layers(weights, packed, states, sizes, team, shard, dropout, update,
 
 
 @jit
-def backward_layers(team, weights, packed, states, sizes, shard, dropout, update):
+def backward_layers(team, weights, packed, states, sizes, shard, dropout, update, codes, first):
     """states.A of all layers from gates to gradients, for the streams of a shard; D of the last
     layer in."""
     for layer in range(sizes.L - 1, -1, -1):
         if dropout.threshold > 0.0:
             d = layer % states.D.shape[0]
             drop_units(states.D, states.D, d, d, sizes, shard, dropout, update, layer)
-        recurrence.backward(weights, packed, states, sizes, team, shard, layer)
+        recurrence.backward(weights, packed, states, sizes, team, shard, layer, codes, first)
         if layer > 0:
             if shard.column_shares > 1:
                 barrier(team, shard.thread)  # the other columns of A
@@ -75,7 +75,7 @@ def backpropagate_streams(
     hidden_gradient(packed, states, sizes, shard)
     if shard.column_shares > 1:
         barrier(team, shard.thread)  # the other time steps
-    backward_layers(team, weights, packed, states, sizes, shard, dropout, update)
+    backward_layers(team, weights, packed, states, sizes, shard, dropout, update, codes, first)
     sum_losses(states, sizes, shard)
 
 
@@ -206,7 +206,7 @@ def loss(team, thread, weights, packed, states, sizes, dropout, codes, first):
         forward_layers(weights, packed, states, sizes, team, shard, dropout, 0, codes, first)
         cross_entropy(weights, packed, states, sizes, shard, codes, first)
         sum_losses(states, sizes, shard)
-    return mean_loss(states, sizes)
+    return mean_loss(states, sizes, codes, first)
 
 
 @shared
@@ -259,4 +259,4 @@ def loss_and_gradient(
             blocks,
             start > 0,
         )
-    return mean_loss(states, sizes)
+    return mean_loss(states, sizes, codes, first)

@@ -205,6 +205,15 @@ def update_rows(flat, block, first, last, rule, step, scale):
         pack(matrix, r, end, columns, panels, transposed)
 
 
+@jit
+def step_of(step, rate):
+    """A step of a block whose learning rate is so many times as high."""
+    if rate == 1.0:
+        return step
+    decay = 1.0 - rate * (1.0 - step.decay)
+    return Step(rate * step.eta, decay, step.correction1, step.correction2)
+
+
 @shared
 def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
     """A thread's share of one step of all weights, and of their packed copies.
@@ -222,15 +231,16 @@ def update(team, thread, flat, blocks, sizes, used_rows, rule, step):
         scale = clip_scale(flat, rule)
     for i in range(blocks.size):
         block = blocks[i]
+        of_block = step_of(step, block.rate)
         if block.shared == BY_ROWS:
             first, last = rows_of(team, thread, sizes, block, flat.weight)
-            update_rows(flat, block, first, last, rule, step, scale)
+            update_rows(flat, block, first, last, rule, of_block, scale)
             continue
         begin, end = columns_of(team, thread, block, flat.weight)
         sparse = block.shared == BY_USED_ROWS
         for j in range(used_rows[0] if sparse else block.rows):
             row = block.start + (used_rows[j + 1] if sparse else j) * block.stride
-            update_elements(elements_of(flat, row + begin), end - begin, rule, step, scale)
+            update_elements(elements_of(flat, row + begin), end - begin, rule, of_block, scale)
             if rule.weight_decay != 0.0:  # is in the gradient, also of rows that have none
                 for k in range(row + begin, row + end, lanes_of(flat.gradient)):
                     store(flat.gradient, k, zeros)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastrnn.kernels.compile import jit, shared
 from fastrnn.kernels.elementwise import exp, log
+from fastrnn.kernels.items import divisor_of, ends_item
 from fastrnn.kernels.simd import (
     at,
     lanes_of,
@@ -65,7 +66,7 @@ def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     """Loss of streams whose hidden states are known, and the gradient of their logits.
 
     The loss of a character is its cross-entropy with the next one, codes[first + t], in nats; the
-    gradient is that of the losses summed over T and averaged over the B streams.
+    gradient is that of the sum of all losses over `divisor_of` them.
 
     weights, packed   in       of a cell (rnn.RNN), and Packed
     states            in, out  States: Z in; loss, total and O out
@@ -75,21 +76,27 @@ def cross_entropy(weights, packed, states, sizes, shard, codes, first):
     O, loss, total = states.O, states.loss, states.total
     width = lanes_of(O)
     row = O.shape[2]
-    per_stream = O.dtype.type(1.0 / sizes.B)
+    weight = O.dtype.type(1.0 / divisor_of(sizes, codes, first))
+    zeros = mask_tail(load(O, 0), 0, 0.0)
     begin, end = time_steps(sizes, shard, width)
     for s in range(shard.first, shard.last):
         logits(packed, states, sizes, s, begin, end)
         for t in range(begin, end):
+            start = (s * (sizes.T + 1) + t) * row
+            if ends_item(sizes, codes, first + t - 1, shard.start + s):
+                for j in range(start, start + sizes.K, width):
+                    store(O, j, zeros)
+                loss[s, t - 1], total[s, t - 1] = 0.0, 1.0
+                continue
             target = codes[first + t, shard.start + s]
             logit = O[s, t, target] + weights.c[target]
-            start = (s * (sizes.T + 1) + t) * row
             denominator, shift = softmax_row(O, start, weights.c, sizes.K, 1.0)
             total[s, t - 1] = denominator
             loss[s, t - 1] = shift - logit
-            scale = per_stream / denominator
+            scale = weight / denominator
             for j in range(start, start + sizes.K, width):
                 store(O, j, load(O, j) * scale)
-            O[s, t, target] -= per_stream
+            O[s, t, target] -= weight
         from_first = s * loss.shape[1] - 1
         for i in range(from_first + begin, from_first + end, width):
             store(loss, i, load(loss, i) + log(load(total, i)))
@@ -129,9 +136,9 @@ def sum_losses(states, sizes, shard):
 
 
 @jit
-def mean_loss(states, sizes):
-    """Loss of a chunk: the mean over the streams."""
+def mean_loss(states, sizes, codes, first):
+    """Loss of a chunk: the sum over all characters of all streams, over `divisor_of` them."""
     nats = 0.0
     for stream in range(sizes.B):
         nats += states.nats[stream]
-    return nats / sizes.B
+    return nats / divisor_of(sizes, codes, first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import jit, shared
+from fastrnn.kernels.items import ends_item
 from fastrnn.kernels.simd import advance, at, lanes_of, load, mask_tail, store
 from fastrnn.kernels.team import barrier, share
 from fastrnn.kernels.tiles import Matrix, columns_from, panels_of, product
@@ -102,6 +103,10 @@ def forward(weights, packed, states, sizes, team, shard, layer, codes, first):
         )
         for s in range(streams):
             cell.activate(weights, states, sizes, layer, shard.first + s, t, begin, end)
+            if ends_item(sizes, codes, first + t - 1, shard.start + shard.first + s):
+                clear(H, hidden + s * steps * row, begin, end)
+                if C.shape[0] > 0:
+                    clear(C, hidden + s * steps * row, begin, end)
     for s in range(streams):
         stream = (layer * sizes.B + shard.start + shard.first + s) * row
         last = ((of_layer + s) * steps + sizes.T) * row
@@ -135,11 +140,19 @@ def layer_inputs(weights, packed, states, sizes, shard, layer):
         multiply(z, XT, a, columns, sizes.T, sizes.m, begin, sizes.P, spans, span, False)
 
 
+@jit
+def clear(array, start, begin, end):
+    """Zeros from element start + begin to start + end - 1, whole vectors."""
+    zeros = mask_tail(load(array, start), 0, 0.0)
+    for j in range(start + begin, start + end, lanes_of(array)):
+        store(array, j, zeros)
+
+
 @shared
-def backward(weights, packed, states, sizes, team, shard, layer):
+def backward(weights, packed, states, sizes, team, shard, layer, codes, first):
     """A[layer] from the gates to the gradient with respect to the pre-activations; D in, all paths
     to h_t but the time loop included."""
-    A, D = states.A, states.D
+    A, D, E = states.A, states.D, states.E
     width = lanes_of(A)
     row, columns = D.shape[3], A.shape[3]
     steps = sizes.T + 1
@@ -147,10 +160,8 @@ def backward(weights, packed, states, sizes, team, shard, layer):
     streams = shard.last - shard.first
     of_layer = layer * A.shape[1] + shard.first
     d = layer % D.shape[0] * D.shape[1] + shard.first
-    zeros = mask_tail(load(D, 0), 0, 0.0)
     for s in range(streams):
-        for j in range(begin, end, width):
-            store(D, (d + s) * steps * row + j, zeros)
+        clear(D, (d + s) * steps * row, begin, end)
     W = columns_from(panels_of(packed.W, layer), begin)
     n = (sizes.gates - 1) * sizes.P + sizes.m
     for t in range(sizes.T, 0, -1):
@@ -169,6 +180,10 @@ def backward(weights, packed, states, sizes, team, shard, layer):
                 backwards=t % 2 == 0,
             )
         for s in range(streams):
+            if ends_item(sizes, codes, first + t - 1, shard.start + shard.first + s):
+                clear(D, ((d + s) * steps + t) * row, begin, end)
+                if E.shape[0] > 0:
+                    clear(E, (shard.first + s) * row, begin, end)
             cell.differentiate(weights, states, sizes, layer, shard.first + s, t, begin, end)
 
 

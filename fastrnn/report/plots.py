@@ -21,7 +21,6 @@ from fastrnn.errors import FastrnnError
 from fastrnn.parameters import name_of
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.files import AnyPath, check_picture, write
-from fastrnn.text.streams import chunks_per_epoch
 
 
 @contextmanager
@@ -55,12 +54,15 @@ with _any_backend():
     from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 
 MOST_POINTS = 4000  # of a curve, about three to a pixel
+MARKED = 50  # points of a curve at most, each with a mark
 LONGEST_NAME = 50  # characters of a corpus in a title
-BLUE, RED, GREY = "#2a6fb0", "#c0392b", "#777777"
+BLUE, ORANGE, RED, GREY = "#2a6fb0", "#d9822b", "#c0392b", "#777777"
 
 
 def plot_loss(checkpoint: Checkpoint, path: AnyPath | None = None) -> Figure:
     """Draw the smooth loss over the updates, with the epochs and the lowest point.
+
+    If there were validations their loss is drawn too, both in nats per character.
 
     Parameters
     ----------
@@ -95,15 +97,26 @@ def plot_loss(checkpoint: Checkpoint, path: AnyPath | None = None) -> Figure:
 def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     config, corpus, best = checkpoint.config, checkpoint.corpus, checkpoint.best
     update, loss = _curve(checkpoint)
+    validated, validation = checkpoint.history.validation_update, checkpoint.history.validation_loss
     end = max(checkpoint.last.update, 1)
+    characters, lowest = config.loss_length, best.smooth_loss  # what a loss is of, on the axis
+    if best.validation_loss is not None:
+        loss, characters, lowest = loss / characters, 1, best.validation_loss
 
     figure = Picture(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(update, loss, color=BLUE, linewidth=1.2, marker="." if len(update) == 1 else "")
+    line = {"color": BLUE, "linewidth": 1.2, "marker": "." if len(update) == 1 else ""}
+    if len(validated):
+        line["label"] = "training, smooth loss"
+    axes.plot(update, loss, **line)
+    if len(validated):
+        marker = "." if len(validated) <= MARKED else ""
+        axes.plot(validated, validation, color=ORANGE, marker=marker, label="validation")
     axes.set_xlim(0, end)
-    axes.set_ylim(_loss_limits(update, loss))
+    axes.set_ylim(_loss_limits(np.append(update, validated), np.append(loss, validation)))
     axes.set_xlabel("updates")
-    axes.set_ylabel(f"smooth loss, nats for {config.seq_length} characters")
+    of = f"for {characters} characters" if characters > 1 else "per character"
+    axes.set_ylabel(f"nats {of}" if len(validated) else f"smooth loss, nats {of}")
     plain_ticks(axes.xaxis, 6, integer=True)
     plain_ticks(axes.yaxis, 8)
 
@@ -116,12 +129,12 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     )
     title.set_family([*title.get_family(), *families])
 
-    bit = config.seq_length * math.log(2)
+    bit = characters * math.log(2)
     bits = axes.secondary_yaxis("right", functions=(lambda y: y / bit, lambda y: y * bit))
     bits.set_ylabel("bits per character")
     plain_ticks(bits.yaxis, 8)
 
-    chunks = chunks_per_epoch(corpus.length, config.batch, config.seq_length)
+    chunks = checkpoint.updates_per_epoch
     passed = end // chunks if chunks else 0
     if passed:
         top = axes.secondary_xaxis("top", functions=(lambda x: x / chunks, lambda x: x * chunks))
@@ -133,15 +146,18 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
         top.xaxis.set_major_locator(FixedLocator(epochs))
         top.set_xlabel("epochs")
 
-    label = f"lowest {best.smooth_loss:,.4f} at update {best.update:,}"
+    label = f"lowest {lowest:,.4f} at update {best.update:,}"
     dot = {"color": RED, "markersize": 5, "linestyle": "", "clip_on": False}
-    axes.plot(best.update, best.smooth_loss, "o", label=label, **dot)
-    axes.legend(labelcolor=RED, handletextpad=0, edgecolor="none")
+    axes.plot(best.update, lowest, "o", label=label, **dot)
+    if len(validated):
+        axes.legend(labelcolor="linecolor", edgecolor="none")
+    else:
+        axes.legend(labelcolor=RED, handletextpad=0, edgecolor="none")
     return figure
 
 
 def _curve(checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Updates and losses to draw: the history, thinned out where it is dense, and the best."""
+    """Updates and smooth losses: the history, thinned out where it is dense, and the best."""
     best, history = checkpoint.best, checkpoint.history
     update, first = np.unique(np.append(history.update, best.update), return_index=True)
     loss = np.append(history.smooth_loss, best.smooth_loss)[first]
@@ -157,7 +173,7 @@ def _curve(checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
 
 def _loss_limits(update: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
     """Limits of the loss axis that leave the first steep drop out, and nothing below zero."""
-    low, high = loss.min(), loss[update >= 0.02 * update[-1]].max()
+    low, high = loss.min(), loss[update >= 0.02 * update.max()].max()
     margin = 0.06 * max(high - low, 0.02 * low, 0.01)
     return max(low - margin, 0.0), high + margin
 

@@ -30,7 +30,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,10 @@ from fastrnn.storage import atomic
 from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.hdf5 import JSON, REAL, TEXT, WHOLE, Layout, Reader, encode, reading, write
 from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unseal
+from fastrnn.text.streams import chunks_per_epoch, held_out
 
 # What each format after the first has added to which part: the values that older files stand for,
-# or where a file has them.
+# or where a file has them. Config and corpus are JSON; of other parts these are datasets.
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {"corpus": {"encoding": "utf-8"}},
     3: {
@@ -71,6 +72,24 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "epochs": None,
             "updates": lambda file: file.read("last/update", WHOLE),  # all that is known
         }
+    },
+    4: {
+        "config": {
+            "input_rate": 1.0,
+            "loss": "sum",
+            "order": "sequential",
+            "lines": False,
+            "val_fraction": 0.0,
+            "test_fraction": 0.0,
+            "val_every": None,
+            "patience": None,
+        },
+        "best": {"validation_loss": None, "test_loss": None},
+        "last": {"chunks": lambda file: 0},  # as many as the text gives
+        "history": {
+            "validation_update": lambda file: np.empty(0, np.int64),
+            "validation_loss": lambda file: np.empty(0),
+        },
     },
 }
 
@@ -97,11 +116,16 @@ class CorpusInfo:
 
 @dataclass(eq=False)  # arrays have no single answer
 class Best:
-    """The model with the lowest smooth loss, as it was after `update`; 0 is the initial one."""
+    """The model with the lowest loss, as it was after `update`; 0 is the initial one.
+
+    That is the validation loss where there is one, and before it the smooth loss.
+    """
 
     update: int
-    smooth_loss: float
+    smooth_loss: float  # after it
     parameters: Parameters
+    validation_loss: float | None = None  # in nats per character
+    test_loss: float | None = None  # the same of the text held out for the test, at the end
 
 
 @dataclass(eq=False)  # arrays have no single answer
@@ -111,6 +135,7 @@ class Last:
     update: int
     epoch: int
     chunk: int  # index of the next chunk within the epoch
+    chunks: int  # of an epoch; 0 in a file of a format before 4
     smooth_loss: float
     parameters: Parameters
     optimizer: dict[str, Parameters]  # its buffers by `config.state_names`
@@ -129,11 +154,14 @@ class Sample:
 
 @dataclass(eq=False)  # arrays have no single answer
 class History:
-    """How training went: the smooth loss after some updates, and samples."""
+    """How training went: the smooth loss after some updates, samples, and all validations."""
 
     update: np.ndarray  # (N,) int64, strictly increasing
     smooth_loss: np.ndarray  # (N,) float64
     samples: list[Sample]
+    # (V,) int64, strictly increasing, and (V,) float64, nats per character
+    validation_update: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(repr=False, eq=False)
@@ -149,12 +177,22 @@ class Checkpoint:
     seconds: float  # of training so far, by the clock on the wall
     version: str  # of the fastrnn that wrote this
 
+    @property
+    def updates_per_epoch(self) -> int:
+        """How many updates one pass over the training part of the text makes."""
+        B, T = self.config.batch, self.config.seq_length
+        return self.last.chunks or chunks_per_epoch(self.corpus.length, B, T)
+
     def __repr__(self) -> str:
         kind = describe_model(self.config, len(self.vocabulary))
         best, last = self.best, self.last
+        if best.validation_loss is None:
+            lowest = f"smooth loss {best.smooth_loss:.4f}"
+        else:
+            lowest = f"validation loss {best.validation_loss:.4f} nats"
         return (
             f"<fastrnn.Checkpoint: {kind}; after {counted(last.update, 'update')}, "
-            f"lowest smooth loss {best.smooth_loss:.4f} at update {best.update:,}>"
+            f"lowest {lowest} at update {best.update:,}>"
         )
 
 
@@ -248,10 +286,24 @@ def describe(checkpoint: Checkpoint) -> str:
     model = {field.name for field in fields(Architecture)}
 
     def loss(value: float) -> str:
-        nats, bits = per_character(value, config.seq_length)
+        nats, bits = per_character(value, config.loss_length)
         return f"{value:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)"
 
     characters = len(checkpoint.vocabulary)
+    history, held = checkpoint.history, {}
+    ends = held_out(corpus.length, config.val_fraction, config.test_fraction)
+    if ends[0] < corpus.length:
+        parts = zip(
+            ("training", "validation", "test"), np.diff([0, *ends, corpus.length]), strict=True
+        )
+        held["parts"] = ", ".join(f"{name} {length:,} characters" for name, length in parts)
+    if best.validation_loss is not None:
+        held["validation"] = (
+            f"{len(history.validation_loss)} times, lowest {in_words(best.validation_loss)} after "
+            f"update {best.update:,}, last {in_words(history.validation_loss[-1])}"
+        )
+    if best.test_loss is not None:
+        held["test"] = in_words(best.test_loss)
     rows = {
         "model": describe_model(config, characters),
         "memory": f"{shown_bytes(model_memory(config, characters))} to write with",
@@ -264,14 +316,20 @@ def describe(checkpoint: Checkpoint) -> str:
             if value is not None and name not in model
         ),
         "best model": f"after update {best.update:,}, smooth loss {loss(best.smooth_loss)}",
+        **held,
         "last state": f"after update {last.update:,}, smooth loss {loss(last.smooth_loss)}",
         "epochs": f"{last.epoch} complete, then {counted(last.chunk, 'update')}",
-        "history": f"{counted(len(checkpoint.history.update), 'smooth loss')}, "
-        f"{counted(len(checkpoint.history.samples), 'sample')}",
+        "history": f"{counted(len(history.update), 'smooth loss')}, "
+        f"{counted(len(history.samples), 'sample')}",
         "time": f"{checkpoint.seconds:.1f} s",
         "written by": f"fastrnn {checkpoint.version}",
     }
     return "\n".join(f"{name:12}{row}" for name, row in rows.items())
+
+
+def in_words(nats: float) -> str:
+    """A loss per character."""
+    return "{:.4f} nats ({:.4f} bits) per character".format(*per_character(nats, 1))
 
 
 _NO_MEMORY = "too little memory; close other programs or use a smaller model"
@@ -311,10 +369,11 @@ def save_errors(path: AnyPath) -> Iterator[None]:
 # What a checkpoint contains
 
 
-def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
+def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
     """The kind and shape of every dataset by name, for K characters and a history of N points.
 
-    The S samples have L characters together; they are stored as one text and their lengths.
+    The S samples have L characters together; they are stored as one text and their lengths. There
+    were V validations.
     """
     weights = {name: (config.dtype, s) for name, s in parameter_shapes(config, K).items()}
 
@@ -329,10 +388,13 @@ def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
         "seconds": (REAL, ()),
         "best/update": (WHOLE, ()),
         "best/smooth_loss": (REAL, ()),
+        "best/validation_loss": (JSON, ()),
+        "best/test_loss": (JSON, ()),
         **group("best/parameters"),
         "last/update": (WHOLE, ()),
         "last/epoch": (WHOLE, ()),
         "last/chunk": (WHOLE, ()),
+        "last/chunks": (WHOLE, ()),
         "last/smooth_loss": (REAL, ()),
         **group("last/parameters"),
         **group(*(f"last/optimizer/{name}" for name in state_names(config))),
@@ -344,6 +406,8 @@ def _layout(config: Config, K: int, N: int, S: int, L: int) -> Layout:
         "history/samples/smooth_loss": (REAL, (S,)),
         "history/samples/length": (WHOLE, (S,)),
         "history/samples/text": (TEXT, (L,)),
+        "history/validation_update": (WHOLE, (V,)),
+        "history/validation_loss": (REAL, (V,)),
     }
 
 
@@ -367,14 +431,22 @@ def _validate(checkpoint: Checkpoint) -> None:
 
     require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
     require(last.epoch >= 0, "last/epoch is negative")
-    step = checkpoint.config.batch * checkpoint.config.seq_length
-    require(0 <= last.chunk * step <= corpus.length, "last/chunk is outside the corpus")
+    good = last.chunks >= 0 and 0 <= last.chunk <= checkpoint.updates_per_epoch
+    require(good, "last/chunk is outside the epoch")
     for name, array in last.optimizer.get("squares", {}).items():
         require((array >= 0).all(), f"last/optimizer/squares/{name} is negative")
-    updates = np.asarray(history.update)
-    require((updates[1:] > updates[:-1]).all(), "history/update is not strictly increasing")
-    for update in (*updates[:1], *updates[-1:], *(sample.update for sample in history.samples)):
+    updates, validated = np.asarray(history.update), np.asarray(history.validation_update)
+    for name, some in {"update": updates, "validation_update": validated}.items():
+        require((some[1:] > some[:-1]).all(), f"history/{name} is not strictly increasing")
+    samples = (sample.update for sample in history.samples)
+    for update in (*updates[:1], *updates[-1:], *validated[:1], *validated[-1:], *samples):
         require(0 <= update <= last.update, "history is not between 0 and last/update")
+    lowest = dict(zip(validated.tolist(), history.validation_loss.tolist(), strict=True))
+    found = (best.update, best.validation_loss)
+    good = found in lowest.items() if lowest else best.validation_loss is None
+    require(good, "best is not that of a validation in the history")
+    good = best.test_loss is None or (type(best.test_loss) is float and best.test_loss >= 0)
+    require(good, "best/test_loss is no loss")
     _validate_generator(last.generator)
 
 
@@ -423,6 +495,7 @@ def _build(checkpoint: Checkpoint) -> io.BytesIO:
         N=len(history.update),
         S=len(samples),
         L=len(text),
+        V=len(history.validation_update),
     )
     leaves = dict(_leaves(tree, layout))
     require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
@@ -465,7 +538,10 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
         N=file.length("history/update"),
         S=file.length("history/samples/update"),
         L=file.length("history/samples/text"),
+        V=0 if version < 4 else file.length("history/validation_update"),
     )
+    added = _added_datasets(version)
+    layout = {name: row for name, row in layout.items() if name not in added}
     stored = {name: _as_stored(name, shape, version) for name, (_, shape) in layout.items()}
     tree: dict[str, Any] = {"last": {"optimizer": {}}}  # which may have no buffers
     for name, (kind, shape) in layout.items():
@@ -487,8 +563,10 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
 
     tree["config"] = config
     parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
-    tree["corpus"] = _complete("corpus", tree["corpus"], file, version)
-    tree |= {name: _record(part, tree[name]) for name, part in parts.items()}
+    tree |= {
+        name: _record(part, _complete(name, tree[name], file, version))
+        for name, part in parts.items()
+    }
     checkpoint = _record(Checkpoint, tree)
     _validate(checkpoint)
     return checkpoint
@@ -502,6 +580,12 @@ def _complete(part: str, values: Any, file: Reader, version: int) -> Any:
             for name, value in parts[part].items():
                 values[name] = value(file) if callable(value) else value
     return values
+
+
+def _added_datasets(version: int) -> set[str]:
+    """The datasets that a file of this format lacks."""
+    newer = [parts for added, parts in ADDED.items() if added > version]
+    return {f"{part}/{name}" for parts in newer for part in parts for name in parts[part]}
 
 
 def _as_stored(name: str, shape: tuple[int, ...], version: int) -> tuple[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,12 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.errors import FastrnnError
+
+UNKNOWN = ("error", "skip", "replace")
+
+TYPED = {"'": "‘’‚‛", '"': "“”„‟", "-": "‐‑‒–—―−", "*": "•", " ": "\t"}
+# What people type for characters that Unicode does not decompose into plain ones.
+INSTEAD = {other: typed for typed, others in TYPED.items() for other in others}
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,38 @@ class Vocabulary:
         """The smallest unsigned type that holds K - 1, little-endian."""
         return np.min_scalar_type(max(len(self) - 1, 0)).newbyteorder("<")
 
-    def encode(self, text: str) -> np.ndarray:
+    def fit(self, text: str, unknown: str = "error") -> tuple[str, int]:
+        """A text in the characters of this vocabulary, and how many of it are not among them.
+
+        Parameters
+        ----------
+        text : str
+        unknown : {"error", "skip", "replace"}
+            Whether those stay, for `encode` to refuse; are left out; or are replaced: by what is
+            typed instead, by the letter without accent or of the other case, else by the
+            replacement character, a question mark or a space, whichever there is.
+        """
+        if checks.choice("unknown", unknown, UNKNOWN) == "error":
+            return text, 0
+        lacking = set(text).difference(self.characters)
+        instead = {c: self._substitute(c) if unknown == "replace" else "" for c in lacking}
+        count = sum(map(text.count, lacking))
+        return (text.translate(str.maketrans(instead)) if lacking else text), count
+
+    def _substitute(self, character: str) -> str:
+        plain = unicodedata.normalize("NFKD", character)[0]
+        candidates = INSTEAD.get(character, plain), plain, plain.swapcase(), "\ufffd", "?", " "
+        known = (one for one in candidates if len(one) == 1 and one in self.characters)
+        return next(known, self.characters[0])
+
+    def encode(self, text: str, offset: int = 0) -> np.ndarray:
         """The code of every character, of type `dtype`.
+
+        Parameters
+        ----------
+        text : str
+        offset : int
+            Where it begins in the text that a message tells a position of.
 
         Raises
         ------
@@ -72,9 +109,9 @@ class Vocabulary:
                 character = text[position]
                 size = checks.counted(len(self), "character")
                 raise FastrnnError(
-                    f"the character {character!r} (U+{ord(character):04X}) at position {position}, "
-                    f"counted from 0, is not among the {size} of the vocabulary; leave it out, or "
-                    "train on a text that has it"
+                    f"the character {character!r} (U+{ord(character):04X}) at position "
+                    f"{offset + position}, counted from 0, is not among the {size} of the "
+                    "vocabulary; leave it out, or train on a text that has it"
                 )
         return codes
 

@@ -6,7 +6,6 @@ import math
 
 from fastrnn.config import Config
 from fastrnn.storage.checkpoint import Checkpoint
-from fastrnn.text.streams import chunks_per_epoch
 
 # The smooth loss is an average over about so many updates; before, it is still mostly its start.
 WINDOW = 1000
@@ -16,11 +15,17 @@ EXPLODED = 1.5  # times the lowest smooth loss: so far above it no start recover
 FAR = 1.25, 0.2  # beyond what the parts of one text differ in
 HIGHER = 1.05, 0.05  # beyond what it varies by from update to update
 UNREAD = 0.1  # of the text
+RISE = 0.02  # nats per character by which the validation loss ends above its lowest
 
 
 def failed(checkpoint: Checkpoint) -> bool:
     """Whether no update has improved on the untrained model, although there were enough."""
     best, last = checkpoint.best, checkpoint.last
+    if best.validation_loss is not None:
+        # An untrained model holds all characters for about equally likely.
+        characters = len(checkpoint.vocabulary)
+        hopeless = characters > 1 and best.validation_loss >= math.log(characters)
+        return hopeless and last.update >= WINDOW
     if best.update > 0 or best.smooth_loss == 0.0:  # a text of one character has nothing to learn
         return False
     return last.update >= WINDOW or last.smooth_loss > EXPLODED * best.smooth_loss
@@ -40,7 +45,7 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
     def rose(by: tuple[float, float]) -> bool:
         factor, nats = by
         rise = last.smooth_loss - best.smooth_loss
-        return rise > max((factor - 1) * best.smooth_loss, nats * config.seq_length)
+        return rise > max((factor - 1) * best.smooth_loss, nats * config.loss_length)
 
     lower = f"try a lower learning rate than {config.learning_rate:g}"
     if failed(checkpoint):
@@ -48,12 +53,13 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
             f"no update improved on the untrained model, which is what was kept; {lower}, "
             f"fewer hidden units or {smaller_clip(config)}"
         ]
-    chunks = chunks_per_epoch(checkpoint.corpus.length, config.batch, config.seq_length)
+    chunks = checkpoint.updates_per_epoch
     read_since = (last.update - best.update) / chunks
     unread = 1.0 - best.update / chunks
     # Worse than to hold all characters for equally likely, it is not the text's fault.
-    learnt = last.smooth_loss <= config.seq_length * math.log(len(checkpoint.vocabulary))
-    if learnt and min(read_since, unread) >= UNREAD and rose(HIGHER):
+    learnt = last.smooth_loss <= config.loss_length * math.log(len(checkpoint.vocabulary))
+    by_smooth_loss = best.validation_loss is None
+    if learnt and by_smooth_loss and min(read_since, unread) >= UNREAD and rose(HIGHER):
         return [
             f"the best model is that of update {best.update:,}, in the first epoch: it has not "
             f"seen the last {100 * unread:.0f} % of the text, where the loss is higher; train for "
@@ -64,4 +70,14 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
             f"the smooth loss ends at {last.smooth_loss:.4g}, far above its lowest, "
             f"{best.smooth_loss:.4g} at update {best.update:,}; {lower}, or {smaller_clip(config)}"
         ]
+    if best.validation_loss is not None:
+        ended = checkpoint.history.validation_loss[-1]
+        learns = last.smooth_loss < best.smooth_loss
+        if learns and read_since >= 1 and ended > best.validation_loss + RISE:
+            return [
+                f"validation rose after epoch {best.update / chunks:.1f}, from "
+                f"{best.validation_loss:.4f} to {ended:.4f} nats per character: the network learns "
+                f"its text by heart; try more dropout than {config.dropout:g}, fewer hidden units, "
+                "or more text"
+            ]
     return []

@@ -13,7 +13,8 @@ from fastrnn import checks, memory
 from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
-from fastrnn.network import REMEDIES, TEXT_BYTES
+from fastrnn.model import Model
+from fastrnn.network import REMEDIES
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.destination import Destination
 from fastrnn.storage.files import AnyPath
@@ -24,7 +25,9 @@ from fastrnn.training.observers import Observer, Observers
 from fastrnn.training.pace import Pace
 from fastrnn.training.progress import Notes
 from fastrnn.training.signals import Signals
+from fastrnn.training.start import VOCABULARIES, architecture_of, carried_over, model_of
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
+from fastrnn.writing import TEXT_BYTES
 
 COMPILING = "Compiling the kernels: some ten seconds, the first time only."
 
@@ -42,6 +45,8 @@ def train(
     sample_every: int = SAMPLE_EVERY,
     sample_length: int = SAMPLE_LENGTH,
     threads: int | None = None,
+    init_from: AnyPath | Checkpoint | Model | None = None,
+    vocabulary: str = "union",
     observers: Sequence[Observer] | None = None,
 ) -> Checkpoint:
     """Train a network on a text.
@@ -51,7 +56,8 @@ def train(
     corpus : Corpus
         The text, from `read_corpus`.
     config : Config, optional
-        The model and its training; by default the reference experiment's.
+        The model and its training; by default the reference experiment's. If it holds text out for
+        validation, the best model is that of the lowest validation loss.
     epochs, updates : int, optional
         In place of those of `config`, both: stop after so many passes over the text, or updates, or
         at whichever comes first if both are given.
@@ -71,6 +77,12 @@ def train(
         logical processor. By default one for each physical core that the process may use, and fewer
         where there is too little work for so many. While fewer are faster, as other processes keep
         cores busy, fewer work.
+    init_from : str, path-like, Checkpoint or Model, optional
+        Start from these weights, of a checkpoint the best, instead of fresh ones; what belongs to
+        characters that are new to them is fresh. The architecture has to be the same; without a
+        `config` it is taken from there.
+    vocabulary : {"union", "new"}
+        Whether characters that the text lacks, but `init_from` has, are kept.
     observers : sequence of Observer, optional
         Are told of progress; an observer has one training at a time. By default notes and warnings
         go to standard error. `Progress` shows more.
@@ -78,20 +90,28 @@ def train(
     Returns
     -------
     Checkpoint
-        With the model of the lowest smooth loss, exact to the update, in `best`. A training without
-        a path that Ctrl-C stops returns what it has.
+        With the model of the lowest loss in `best`: the smooth loss, exact to the update, or the
+        validation loss where text is held out. A training without a path that Ctrl-C stops returns
+        what it has.
 
     Raises
     ------
     FastrnnError
-        If the text is too short, the checkpoint cannot be written, or the loss is not finite any
-        more; in the last case the checkpoint holds the training as it was shortly before.
+        If the text is too short, `init_from` is of another architecture, the checkpoint cannot be
+        written, or the loss is not finite any more; in the last case the checkpoint holds the
+        training as it was shortly before.
     KeyboardInterrupt, SystemExit
         After SIGINT of a training with a path, or SIGTERM and SIGHUP, with the checkpoint written
         if there was an update.
     """
     corpus = checks.instance("corpus", corpus, Corpus, "fastrnn.read_corpus")
-    config = Config() if config is None else checks.instance("config", config, Config)
+    model = None if init_from is None else model_of(init_from)
+    if config is None:
+        config = Config(**({} if model is None else architecture_of(model)))
+    config = checks.instance("config", config, Config)
+    if model is None and checks.choice("vocabulary", vocabulary, VOCABULARIES) != "union":
+        raise FastrnnError("vocabulary is 'new', which is of use only with init_from")
+    start = None if model is None else carried_over(corpus, config, model, vocabulary)
     if epochs is not None or updates is not None:
         config = replace(config, epochs=epochs, updates=updates)
     path = None if path is None else checks.path("path", path)
@@ -119,7 +139,7 @@ def train(
             say(notice)
     # Can be interrupted: there is nothing to save yet.
     with compilation_notice(lambda: tell.noted(COMPILING)):
-        trainer = Trainer(corpus, config, threads)
+        trainer = Trainer(corpus, config, threads, start)
     if destination is not None:
         destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
     end = trainer.end
@@ -127,10 +147,14 @@ def train(
         tell.started(trainer, end)
         started = saved = time.monotonic()
         pace = Pace(threads)
+
+        def stop() -> bool:
+            return signals.received is not None
+
         try:
-            while trainer.update < end and signals.received is None:
+            while trainer.update < end and not stop():
                 if _next_sample(trainer.update, sample_every) == trainer.update:
-                    sample = trainer.sample(sample_length, lambda: signals.received is not None)
+                    sample = trainer.sample(sample_length, stop)
                     if sample is None:
                         break
                     tell.sampled(sample)
@@ -139,20 +163,30 @@ def train(
                     end - trainer.update,
                     trainer.streams.chunks - trainer.chunk,
                     _next_sample(trainer.update + 1, sample_every) - trainer.update,
+                    trainer.next_validation - trainer.update,
                 )
                 trainer.network.use_threads(pace.threads)
-                start = time.monotonic()
+                began = time.monotonic()
                 trainer.advance(size)
+                pace.took(size, time.monotonic() - began)
+                validation = trainer.validate(stop)
                 now = time.monotonic()
                 trainer.seconds = now - started
-                pace.took(size, now - start)
+                if validation is not None:
+                    tell.validated(validation)
                 tell.progressed(trainer)
+                if trainer.out_of_patience and trainer.update < end:
+                    tell.noted(_stopped_early(trainer))
+                    break
                 if destination is not None and now - saved >= checkpoint_every:
                     try:
                         _save(destination, trainer.checkpoint(), tell)
                     except FastrnnError as error:
                         tell.warned(f"{error}; the training goes on")
                     saved = time.monotonic()
+            if not stop():
+                trainer.test(stop)
+                trainer.seconds = time.monotonic() - started
         finally:
             checkpoint = _finish(trainer, destination, tell)
     if signals.received == signal.SIGINT and path is not None:
@@ -160,6 +194,14 @@ def train(
     if signals.received not in (None, signal.SIGINT):
         raise SystemExit(128 + signals.received)
     return checkpoint
+
+
+def _stopped_early(trainer: Trainer) -> str:
+    epoch = trainer.best_update / trainer.streams.chunks
+    return (
+        f"Stopped early, after update {trainer.update:,}: {trainer.config.patience} validations "
+        f"without a lower loss than that of update {trainer.best_update:,} (epoch {epoch:.2f})."
+    )
 
 
 def _save(destination: Destination, checkpoint: Checkpoint, tell: Observer) -> None:

@@ -9,7 +9,7 @@ from fastrnn import checks
 
 if TYPE_CHECKING:
     from fastrnn.storage.checkpoint import Checkpoint, Sample
-    from fastrnn.training.trainer import Trainer
+    from fastrnn.training.trainer import Trainer, Validation
 
 
 class Observer:
@@ -28,8 +28,11 @@ class Observer:
     def progressed(self, trainer: Trainer) -> None:
         """Some updates were made: about ten calls a second.
 
-        All numbers are the trainer's: `update`, `smooth_loss`, `lowest_smooth_loss`, ...
+        All numbers are the trainer's: `update`, `smooth_loss`, `best_update`, `validations`, ...
         """
+
+    def validated(self, validation: Validation) -> None:
+        """The model was validated, on the text that is held out."""
 
     def sampled(self, sample: Sample) -> None:
         """A text was written, after `sample.update` updates."""
@@ -67,6 +70,10 @@ class Observers(Observer):
     def sampled(self, sample: Sample) -> None:
         for observer in self.observers:
             observer.sampled(sample)
+
+    def validated(self, validation: Validation) -> None:
+        for observer in self.observers:
+            observer.validated(validation)
 
     def warned(self, message: str) -> None:
         for observer in self.observers:

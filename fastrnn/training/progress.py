@@ -23,14 +23,14 @@ from fastrnn.errors import FastrnnError
 from fastrnn.memory import shown_bytes
 from fastrnn.network import training_memory
 from fastrnn.parameters import describe, per_character
-from fastrnn.storage.checkpoint import Checkpoint, Sample
+from fastrnn.storage.checkpoint import Checkpoint, Sample, in_words
 from fastrnn.storage.files import AnyPath, shown, write_all
 from fastrnn.training.observers import Observer
 from fastrnn.training.signals import output_that_may_block
 
 if TYPE_CHECKING:
     from fastrnn.text.corpus import Corpus
-    from fastrnn.training.trainer import Trainer
+    from fastrnn.training.trainer import Trainer, Validation
 
 LINE_EVERY = 10.0  # seconds between plain lines, where the output is no terminal
 READING_AFTER = 1.0  # seconds of reading a text before that is shown
@@ -128,11 +128,11 @@ class Progress(Notes):
         if self._bar is not None:
             raise FastrnnError("a Progress shows one training at a time; give each one of its own")
         corpus, config = trainer.corpus, trainer.config
-        characters = len(corpus.vocabulary)
+        characters = len(trainer.vocabulary)
         memory = training_memory(config, characters, trainer.network.workers.threads)
         ERR.say(
-            f"{corpus.name}: {counted(corpus.length, 'character')}, {characters} distinct; "
-            f"{counted(trainer.streams.chunks, 'update')} an epoch\n"
+            f"{corpus.name}: {counted(corpus.length, 'character')}, {len(corpus.vocabulary)} "
+            f"distinct; {counted(trainer.streams.chunks, 'update')} an epoch\n"
             f"{describe(config, characters)}; {describe_training(config)}; "
             f"{shown_bytes(memory)} of memory"
         )
@@ -147,14 +147,19 @@ class Progress(Notes):
         )
 
     def progressed(self, trainer: Trainer) -> None:
-        T, B = trainer.config.seq_length, trainer.config.batch
-        _, bits = per_character(trainer.smooth_loss, T)
-        _, lowest = per_character(trainer.lowest_smooth_loss, T)
-        characters = T * B * trainer.update / max(trainer.seconds, 1e-9)
+        config = trainer.config
+        _, bits = per_character(trainer.smooth_loss, config.loss_length)
+        _, lowest = per_character(trainer.best_smooth_loss, config.loss_length)
+        losses = f"{bits:.3f} bits/char (best {lowest:.3f})"
+        if trainer.best_validation is not None:
+            _, validation = per_character(trainer.validations[-1].loss, 1)
+            _, lowest = per_character(trainer.best_validation.loss, 1)
+            losses = f"{bits:.3f} bits/char, validation {validation:.3f} (best {lowest:.3f})"
+        read = config.seq_length * config.batch * trainer.update
         epoch = min(trainer.epoch + 1, self._epochs)
         self._bar.set_postfix_str(
-            f"epoch {epoch}/{self._epochs}, {bits:.3f} bits/char (best {lowest:.3f}), "
-            f"{characters:,.0f} chars/s",
+            f"epoch {epoch}/{self._epochs}, {losses}, "
+            f"{read / max(trainer.seconds, 1e-9):,.0f} chars/s",
             refresh=False,
         )
         self._bar.update(trainer.update - self._bar.n)
@@ -179,13 +184,22 @@ class Progress(Notes):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        best = checkpoint.best
-        nats, bits = per_character(best.smooth_loss, checkpoint.config.seq_length)
+        best, updates = checkpoint.best, checkpoint.last.update
+        nats, bits = per_character(best.smooth_loss, checkpoint.config.loss_length)
+        losses = {
+            "min_iter": str(best.update),
+            "min_loss": f"{best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)",
+        }
+        if best.validation_loss is not None:
+            # What is lowest is the loss on the text that is held out.
+            losses["smooth_loss"] = losses.pop("min_loss")
+            losses["validation"] = in_words(best.validation_loss)
+        if best.test_loss is not None:
+            losses["test"] = in_words(best.test_loss)
         OUT.say(
-            f"min_iter = {best.update}\n"
-            f"min_loss = {best.smooth_loss:.4f} ({nats:.4f} nats, {bits:.4f} bits per character)\n"
-            f"{counted(checkpoint.last.update, 'update')} in {checkpoint.seconds:.1f} s, "
-            f"{checkpoint.last.update / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
+            "".join(f"{name} = {value}\n" for name, value in losses.items())
+            + f"{counted(updates, 'update')} in {checkpoint.seconds:.1f} s, "
+            f"{updates / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
         if path is not None:
             name = shlex.quote(path)
@@ -223,6 +237,9 @@ class JsonLog(Observer):
         Replaced if it exists.
     warn : callable
         Is told once if the log cannot be written; by default a warning on standard error.
+    began : float, optional
+        The `time.monotonic` from which the seconds of validations count; by default it is when this
+        is made.
 
     Attributes
     ----------
@@ -230,8 +247,14 @@ class JsonLog(Observer):
         Why the log is not complete.
     """
 
-    def __init__(self, path: AnyPath, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: AnyPath,
+        warn: Callable[[str], None] | None = None,
+        began: float | None = None,
+    ) -> None:
         self.path = path
+        self._began = time.monotonic() if began is None else began
         self.problem: OSError | None = None
         self._warn = warn or Warnings().warned
         self._file: io.FileIO | None = None
@@ -268,7 +291,7 @@ class JsonLog(Observer):
             updates=updates,
             updates_per_epoch=trainer.streams.chunks,
             corpus=asdict(trainer.corpus_info),
-            characters=len(trainer.corpus.vocabulary),
+            characters=len(trainer.vocabulary),
             config=trainer.config.to_json(),
         )
 
@@ -276,7 +299,7 @@ class JsonLog(Observer):
         if time.monotonic() - self._logged < LOG_EVERY:
             return
         self._logged = time.monotonic()
-        nats, bits = per_character(trainer.smooth_loss, trainer.config.seq_length)
+        nats, bits = per_character(trainer.smooth_loss, trainer.config.loss_length)
         self._write(
             "progress",
             update=trainer.update,
@@ -284,9 +307,19 @@ class JsonLog(Observer):
             smooth_loss=trainer.smooth_loss,
             nats_per_character=nats,
             bits_per_character=bits,
-            min_iter=trainer.lowest_update,
-            min_loss=trainer.lowest_smooth_loss,
+            min_iter=trainer.best_update,
+            min_loss=trainer.best_smooth_loss,
             seconds=trainer.seconds,
+        )
+
+    def validated(self, validation: Validation) -> None:
+        nats, bits = per_character(validation.loss, 1)
+        self._write(
+            "validation",
+            update=validation.update,
+            seconds=time.monotonic() - self._began,
+            nats_per_character=nats,
+            bits_per_character=bits,
         )
 
     def sampled(self, sample: Sample) -> None:
@@ -304,6 +337,8 @@ class JsonLog(Observer):
             smooth_loss=checkpoint.last.smooth_loss,
             min_iter=checkpoint.best.update,
             min_loss=checkpoint.best.smooth_loss,
+            validation_loss=checkpoint.best.validation_loss,
+            test_loss=checkpoint.best.test_loss,
             seconds=checkpoint.seconds,
             saved=path is not None,
             path=path,

@@ -13,16 +13,23 @@ from fastrnn._version import __version__
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
-from fastrnn.network import Network, Writer
-from fastrnn.parameters import initial_parameters
+from fastrnn.kernels.writing import Choice
+from fastrnn.network import Network, Weights
+from fastrnn.parameters import Parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, held_out, in_order, next_line
 from fastrnn.training import schedule
 from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
+from fastrnn.training.start import Start, fresh
+from fastrnn.training.validation import HeldOut
+from fastrnn.writing import Writer
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
+# Validation comes by default when the training has read so many times the characters that are held
+# out. Reading takes less than half of the time of training, so it costs less than 5 %.
+VALIDATE_AFTER = 10
 
 
 @dataclass
@@ -45,31 +52,87 @@ class Curve:
             self.update, self.smooth_loss = self.update[kept], self.smooth_loss[kept]
 
 
+@dataclass
+class Validation:
+    """The loss on the text that is held out, in nats per character, after `update`."""
+
+    update: int
+    loss: float
+
+
+def line_end_of(corpus: Corpus) -> int:
+    """The code of the line end, between the items of a text."""
+    if "\n" not in corpus.vocabulary.characters:
+        raise FastrnnError("lines is True, but the text is one line; leave it out")
+    return int(corpus.vocabulary.encode("\n")[0])
+
+
 class Trainer:
     """A training that can be advanced by any number of updates; how it is divided changes nothing.
 
+    The best model is that of the lowest smooth loss, exact to the update, until there is a
+    validation: from then on it is that of the lowest validation loss.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    config : Config
+    threads : int
+        How many work together, at most.
+    start : Start, optional
+        What it starts from; by default a new model of the text's vocabulary.
+
     Attributes
     ----------
+    vocabulary : Vocabulary
+        The model's.
     update, epoch, chunk : int
         Updates made; the epoch (from 0) and the chunk within it that come next.
     smooth_loss : float
         Running average of the loss, 0.999 of the old and 0.001 of the new. Before the first update
         it is the loss of the first chunk.
-    lowest_update, lowest_smooth_loss
-        Where it was lowest.
+    best_update, best_smooth_loss
+        Where the best model is from, and the smooth loss there.
+    validations : list of Validation
+    best_validation : Validation or None
+        The lowest.
     end : int
         After how many updates the training ends.
     """
 
-    def __init__(self, corpus: Corpus, config: Config, threads: int = 1):
+    def __init__(
+        self, corpus: Corpus, config: Config, threads: int = 1, start: Start | None = None
+    ):
         self.corpus = corpus
         self.config = config
+        self.threads = threads
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256, corpus.encoding)
+        self.vocabulary, parameters = start or fresh(corpus, config)
+        translation = None
+        if self.vocabulary != corpus.vocabulary:
+            translation = self.vocabulary.encode(corpus.vocabulary.characters).astype(np.int32)
         characters = len(corpus.vocabulary)
-        self.streams = Streams(corpus.codes, config.batch, config.seq_length, characters)
+        ends = list(held_out(corpus.length, config.val_fraction, config.test_fraction))
+        self.separator: int | None = None
+        if config.lines:
+            line_end = line_end_of(corpus)
+            ends = [next_line(corpus.codes, end, line_end) for end in ends]
+            self.separator = line_end if translation is None else int(translation[line_end])
+
+        def encoded(codes: np.ndarray) -> EncodedText:
+            return EncodedText(codes, characters, translation)
+
+        def part(setting: str, codes: np.ndarray) -> HeldOut | None:
+            if getattr(config, setting) == 0:
+                return None
+            return HeldOut(encoded(codes), setting.replace("_", "-"), self.separator)
+
+        self.streams = in_order(config, encoded(corpus.codes[: ends[0]]), self.separator)
+        self._validation = part("val_fraction", corpus.codes[ends[0] : ends[1]])
+        self._test = part("test_fraction", corpus.codes[ends[1] :])
         self.end = total_updates(config, self.streams.chunks)
-        self.network = Network(config, characters, threads)
-        self.network.set_parameters(initial_parameters(config, characters))
+        self.network = Network(config, len(self.vocabulary), threads, self.separator)
+        self.network.set_parameters(parameters)
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0
@@ -77,7 +140,10 @@ class Trainer:
         if not np.isfinite(self.smooth_loss):
             remedy = "another start" if config.sigma is None else f"a sigma below {config.sigma:g}"
             raise FastrnnError(f"the loss is not finite before the first update; try {remedy}")
-        self.lowest_update, self.lowest_smooth_loss = 0, self.smooth_loss
+        self.best_update, self.best_smooth_loss = 0, self.smooth_loss
+        self.validations: list[Validation] = []
+        self.best_validation: Validation | None = None
+        self._test_loss: float | None = None
         self.curve = Curve()
         self.samples: list[Sample] = []
         self.seconds = 0.0
@@ -87,14 +153,15 @@ class Trainer:
     def _rehearse(self) -> float:
         """Loss of the first chunk, by the first update, which is taken back.
 
-        And no character drawn: so that no measured time contains the compilation of the kernels.
+        And a character is read as for a sample, so that no measured time contains the compilation
+        of the kernels.
         """
         network = self.network
         before = network.copy_state()
         codes = self.streams.read(0, 1)
         record = self._train(codes, Record(math.nan, math.inf, -1, False), np.empty(1))
         network.restore_state(before)
-        Writer(network).sample(codes[:1, 0], np.empty(0))
+        Writer(network).read(codes[:2, 0])
         return record.smooth_loss
 
     def _train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
@@ -112,8 +179,10 @@ class Trainer:
             If the loss is no longer finite; then nothing has changed since before the call.
         """
         before = self.network.copy_state()
-        codes = self.streams.read(self.chunk, count)
-        record = Record(self.smooth_loss, self.lowest_smooth_loss, -1, self._best_is_current)
+        codes = self.streams.read(self.chunk, count, self.epoch)
+        # No smooth loss is below that of a best model which was found by validation.
+        lowest = self.best_smooth_loss if self.best_validation is None else -math.inf
+        record = Record(self.smooth_loss, lowest, -1, self._best_is_current)
         smooth_losses = np.empty(count)
         record = self._train(codes, record, smooth_losses)
         # Weights that are no longer finite make the loss of the next update so.
@@ -126,9 +195,10 @@ class Trainer:
                 f"try a lower learning rate than {self.config.learning_rate:g}, or "
                 f"{smaller_clip(self.config)}"
             )
-        self.smooth_loss, self.lowest_smooth_loss = record.smooth_loss, record.lowest
+        self.smooth_loss = record.smooth_loss
         if record.lowest_index >= 0:
-            self.lowest_update = self.update + 1 + record.lowest_index
+            self.best_update = self.update + 1 + record.lowest_index
+            self.best_smooth_loss = record.lowest
         self._best_is_current = record.pending
         self.curve.extend(self.update + 1, smooth_losses)
         self.update += count
@@ -136,6 +206,74 @@ class Trainer:
         if self.chunk == self.streams.chunks:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.state[...] = 0.0
+
+    @property
+    def next_validation(self) -> int:
+        """After how many updates the next validation is due; `end` if nothing is held out."""
+        if self._validation is None:
+            return self.end
+        every = self.config.val_every
+        if every is None:
+            read = self.config.batch * self.config.seq_length
+            every = -(-VALIDATE_AFTER * self._validation.characters // read)
+        last = self.validations[-1].update if self.validations else 0
+        return min((last // every + 1) * every, self.end)
+
+    def validate(self, stop: Callable[[], bool] = lambda: False) -> Validation | None:
+        """The loss of the current model on the validation part, if it is due now.
+
+        Parameters
+        ----------
+        stop : callable
+            Is asked several times a second, and when it says so this is given up.
+
+        Returns
+        -------
+        Validation or None
+            None if it is not due, or was given up.
+
+        Raises
+        ------
+        FastrnnError
+            If it is not finite.
+        """
+        if self._validation is None or self.update != self.next_validation:
+            return None
+        loss = self._validation.loss(self.network, self.threads, stop)
+        if loss is None:
+            return None
+        if not math.isfinite(loss):
+            raise FastrnnError(
+                f"the validation loss is not finite at update {self.update}; try a lower learning "
+                f"rate than {self.config.learning_rate:g}, or {smaller_clip(self.config)}"
+            )
+        validation = Validation(self.update, loss)
+        self.validations.append(validation)
+        if self.best_validation is None or loss < self.best_validation.loss:
+            self.best_validation = validation
+            self.best_update, self.best_smooth_loss = self.update, self.smooth_loss
+            self.network.keep_as_best()
+            self._best_is_current = False
+        return validation
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many validations as `config.patience` says were no lower than the best."""
+        if self.config.patience is None or self.best_validation is None:
+            return False
+        since = len(self.validations) - 1 - self.validations.index(self.best_validation)
+        return since >= self.config.patience
+
+    def test(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Find the loss of the best model on the test part, if there is one."""
+        if self._test is not None:
+            weights = Weights(self.config, len(self.vocabulary))
+            weights.set_parameters(self._best)
+            self._test_loss = self._test.loss(weights, self.threads, stop)
+
+    @property
+    def _best(self) -> Parameters:
+        return self.network.parameters if self._best_is_current else self.network.best
 
     def sample(self, length: int, stop: Callable[[], bool] = lambda: False) -> Sample | None:
         """Let the current model write on from where it is in the text, and keep what it wrote.
@@ -154,14 +292,19 @@ class Trainer:
             None if it was given up.
         """
         generator = deepcopy(self.generator)
-        next_character = self.streams.read(self.chunk, 1)[:1, 0]
-        writer = Writer(self.network, self.network.state[:, 0])
+        if self.separator is None:
+            known = self.streams.read(self.chunk, 1, self.epoch)[:1, 0]
+            writer, choice = Writer(self.network, self.network.state[:, 0]), Choice()
+        else:  # items, each from its start
+            known = np.array([self.separator])
+            writer, choice = Writer(self.network), Choice(end=self.separator, longest=length)
+        writer.read(known)
         drawn = [np.empty(0, np.int32)]
-        for codes in writer.pieces(next_character, length, generator):
-            drawn.append(codes)
+        for codes in writer.pieces(length, [generator], choice):
+            drawn.append(codes[:, 0])
             if stop():
                 return None
-        text = self.corpus.vocabulary.decode(np.concatenate(drawn))
+        text = self.vocabulary.decode(np.concatenate(drawn))
         self.generator = generator
         self.samples.append(Sample(self.update, self.smooth_loss, text))
         return self.samples[-1]
@@ -169,23 +312,36 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """Copies of all that the training is and was."""
         network = self.network
-        best = network.parameters if self._best_is_current else network.best
+        lowest = None if self.best_validation is None else self.best_validation.loss
         return Checkpoint(
             config=self.config,
-            vocabulary=self.corpus.vocabulary.characters,
+            vocabulary=self.vocabulary.characters,
             corpus=self.corpus_info,
-            best=Best(self.lowest_update, self.lowest_smooth_loss, best),
+            best=Best(
+                update=self.best_update,
+                smooth_loss=self.best_smooth_loss,
+                parameters=self._best,
+                validation_loss=lowest,
+                test_loss=self._test_loss,
+            ),
             last=Last(
                 update=self.update,
                 epoch=self.epoch,
                 chunk=self.chunk,
+                chunks=self.streams.chunks,
                 smooth_loss=self.smooth_loss,
                 parameters=network.parameters,
                 optimizer=network.optimizer_state,
                 state=network.state.copy(),
                 generator=dict(self.generator.bit_generator.state),
             ),
-            history=History(self.curve.update, self.curve.smooth_loss, list(self.samples)),
+            history=History(
+                update=self.curve.update,
+                smooth_loss=self.curve.smooth_loss,
+                samples=list(self.samples),
+                validation_update=np.array([one.update for one in self.validations], np.int64),
+                validation_loss=np.array([one.loss for one in self.validations]),
+            ),
             seconds=self.seconds,
             version=__version__,
         )

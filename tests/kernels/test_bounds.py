@@ -17,10 +17,12 @@ import ctypes, mmap, sys
 import numpy as np
 from fastrnn import memory, network
 from fastrnn.config import Config
-from fastrnn.kernels import entries
+from fastrnn.evaluation import Evaluator
 from fastrnn.kernels.entries import Record
+from fastrnn.kernels.writing import Choice
 from fastrnn.parameters import initial_parameters
 from fastrnn.training.schedule import dropout_keys, steps
+from fastrnn.writing import Writer
 
 PAGE = mmap.PAGESIZE
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -72,9 +74,13 @@ for case in range(20):
         net.loss(chunk)
         net.loss_and_gradient(chunk, numbers[1][:1])
         net.update(numbers[0][0])
-        text, uniforms = guarded((5, 1), np.int32), copied(np.array([0.0, 0.5, 0.999]))
-        for temperature in (0.0, 1.0):
-            entries.sample(*network.Writer(net)._inputs, text, 2, temperature, uniforms)
+        evaluator = Evaluator(net, T + 3, B, threads)
+        evaluator.losses(codes)
+        writer = Writer(net, texts=B, threads=threads)
+        writer.read(np.zeros(3, np.int32))
+        uniforms = copied(random.random((5, B)))
+        for choice in (Choice(0.0), Choice(end=0, longest=2), Choice(top_k=2, top_p=0.5)):
+            writer.write(uniforms, choice)
 print("finished")
 """
 

@@ -98,6 +98,41 @@ def test_huge_history_stays_small_and_keeps_its_spikes(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").stat().st_size < 500_000
 
 
+def validated(config: Config) -> Checkpoint:
+    """The training with validations whose loss rises again."""
+    one = training(config=config)
+    validation = np.array([3.0, 2.0, 1.75, 1.9])
+    update = np.array([50, 100, 150, 199])
+    return replace(
+        one,
+        best=replace(one.best, update=150, validation_loss=1.75),
+        history=replace(one.history, validation_update=update, validation_loss=validation),
+    )
+
+
+@pytest.mark.parametrize("loss", ["sum", "mean"])
+def test_validation_in_the_picture(tmp_path: Path, loss: str) -> None:
+    """Both losses in nats per character, whatever the smooth loss is summed over."""
+    checkpoint = validated(Config(val_fraction=0.1, loss=loss))
+    figure = plot_loss(checkpoint, tmp_path / "a.svg")
+    found = texts(tmp_path / "a.svg")
+    for text in ("nats per character", "bits per character", "training, smooth loss", "validation"):
+        assert text in found
+    assert "lowest 1.7500 at update 150" in found
+    smooth, validation, dot = figure.axes[0].lines[:2] + figure.axes[0].lines[-1:]
+    assert validation.get_ydata().tolist() == [3.0, 2.0, 1.75, 1.9]
+    unit = 25 if loss == "sum" else 1
+    assert smooth.get_ydata()[-1] == checkpoint.history.smooth_loss[-1] / unit
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (150, 1.75)
+    low, high = figure.axes[0].get_ylim()
+    assert low < 1.75 and high > 3.0
+
+
+def test_a_mean_is_per_character(tmp_path: Path) -> None:
+    plot_loss(training(config=Config(loss="mean")), tmp_path / "a.svg")
+    assert "smooth loss, nats per character" in texts(tmp_path / "a.svg")
+
+
 def test_flat_history(tmp_path: Path) -> None:
     flat = History(np.arange(3), np.full(3, 39.6641), [])
     plot_loss(training(3, history=flat), tmp_path / "a.png")

@@ -238,7 +238,9 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("best/parameters", None),
         *((f"best/parameters/{name}", shape) for name, shape in parameters),
         ("best/smooth_loss", ()),
+        ("best/test_loss", ()),
         ("best/update", ()),
+        ("best/validation_loss", ()),
         ("config", ()),
         ("corpus", ()),
         ("history", None),
@@ -249,6 +251,8 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("history/samples/update", (3,)),
         ("history/smooth_loss", (4,)),
         ("history/update", (4,)),
+        ("history/validation_loss", (0,)),
+        ("history/validation_update", (0,)),
         ("last", None),
         ("last/chunk", ()),
         ("last/epoch", ()),
@@ -273,16 +277,21 @@ def test_description():
     assert lines["memory"] == f"{shown_bytes(model_memory(Config(hidden=5), 7))} to write with"
     assert lines["history"] == "4 smooth losses, 3 samples"
     assert lines["training"] == (
-        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, epsilon 1e-08, "
-        "weight decay 0.0, clip 5.0, clip norm inf, schedule constant, warmup 0, init normal, "
-        "sigma 0.01, seed 0, epochs 9"
+        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, "
+        "input rate 1.0, epsilon 1e-08, "
+        "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
+        "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
     )
+    assert "validation" not in lines
     deep = example(cell="gru", layers=2, optimizer="adamw", updates=30)
     assert repr(deep) == (
         "<fastrnn.Checkpoint: GRU, 2 × 5 hidden units, 412 parameters, float32; after 30 updates, "
         "lowest smooth loss 41.2500 at update 20>"
     )
-    assert "optimizer adamw, learning rate 0.002, beta1 0.9, beta2 0.999, " in describe(deep)
+    assert (
+        "optimizer adamw, learning rate 0.002, input rate 1.0, beta1 0.9, beta2 0.999, "
+        in describe(deep)
+    )
 
 
 def test_is_checkpoint(path, tmp_path):
@@ -371,6 +380,7 @@ def test_format_1():
             "dropout": 0.0,
             "optimizer": "adagrad",
             "learning_rate": 0.65,
+            "input_rate": 1.0,
             "momentum": None,
             "nesterov": None,
             "rho": None,
@@ -378,6 +388,7 @@ def test_format_1():
             "beta2": None,
             "epsilon": 1e-8,
             "weight_decay": 0.0,
+            "loss": "sum",
             "clip": 5.0,
             "clip_norm": float("inf"),
             "schedule": "constant",
@@ -388,6 +399,10 @@ def test_format_1():
             "seed": 9,
             "epochs": None,
             "updates": 14,
+            "val_fraction": 0.0,
+            "test_fraction": 0.0,
+            "val_every": None,
+            "patience": None,
         }
     )
     assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
@@ -492,7 +507,43 @@ def test_format_2():
     assert [sample.text for sample in history.samples] == ["sfnthg", "  rüsß", " N n n"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def test_format_3():
+    """A file that the fastrnn of format 3 wrote."""
+    checkpoint = load(Path(__file__).parent / "data" / "format-3.h5")
+    best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    assert checkpoint.config == Config(
+        cell="lstm",
+        layers=2,
+        hidden=3,
+        seq_length=5,
+        batch=2,
+        dropout=0.25,
+        optimizer="adamw",
+        schedule="cosine",
+        warmup=2,
+        learning_rate=0.02,
+        updates=9,
+        seed=4,
+    )
+    assert (best.update, best.smooth_loss) == (9, 12.009485917624335)
+    assert (best.validation_loss, best.test_loss) == (None, None)
+    assert best.parameters["X2"][1].tolist() == [
+        0.4137716293334961,
+        -0.04570712149143219,
+        0.24532188475131989,
+    ]
+    assert last.state[3, 1].tolist() == [
+        -0.12886367738246918,
+        0.5243552923202515,
+        1.2057929039001465,
+    ]
+    assert last.optimizer["momentum"]["V"][0, 2] == 0.14753752946853638
+    assert (history.update[-1], history.smooth_loss[4]) == (9, 12.01224670169248)
+    assert (len(history.validation_update), len(history.validation_loss)) == (0, 0)
+    assert [sample.text for sample in history.samples] == ["r, \nb\n", "b,,c\na", "cc!aac"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_older_formats_saved_again(tmp_path, version):
     checkpoint = load(Path(__file__).parent / "data" / f"format-{version}.h5")
     save(tmp_path / "a.h5", checkpoint)
@@ -506,6 +557,7 @@ def test_older_formats_saved_again(tmp_path, version):
         (1, 3, "the configuration has other fields than"),
         (2, 1, "corpus has fields of format 2"),
         (2, 3, "the configuration has other fields than"),
+        (3, 4, "the configuration has other fields than"),
     ],
 )
 def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
@@ -514,10 +566,52 @@ def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
     assert problem in refusal(load, tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_newer_file_under_an_older_seal(path, version):
+@pytest.mark.parametrize(("version", "newer"), [(1, 3), (2, 3), (3, 4)])
+def test_a_newer_file_under_an_older_seal(path, version, newer):
     path.write_bytes(sealed(path.read_bytes(), version))
-    assert "config has fields of format 3" in refusal(load, path)
+    assert f"config has fields of format {newer}" in refusal(load, path)
+
+
+def validated(**options):
+    """The example with three validations and a test."""
+    checkpoint = example(val_fraction=0.1, test_fraction=0.05, **options)
+    checkpoint.history.validation_update = np.array([10, 20, 30])
+    checkpoint.history.validation_loss = np.array([3.5, 2.0, 2.25])
+    checkpoint.best.validation_loss, checkpoint.best.test_loss = 2.0, 2.125
+    return checkpoint
+
+
+def test_validations(tmp_path):
+    save(tmp_path / "a.h5", validated())
+    loaded = load(tmp_path / "a.h5")
+    assert bits(loaded) == bits(validated())
+    assert loaded.updates_per_epoch == (850 // 3 - 1) // 4
+    assert repr(loaded).endswith("lowest validation loss 2.0000 nats at update 20>")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in describe(loaded).splitlines())
+    assert lines["parts"] == (
+        "training 850 characters, validation 100 characters, test 50 characters"
+    )
+    assert lines["validation"] == (
+        "3 times, lowest 2.0000 nats (2.8854 bits) per character after update 20, "
+        "last 2.2500 nats (3.2461 bits) per character"
+    )
+    assert lines["test"] == "2.1250 nats (3.0657 bits) per character"
+
+
+def test_validations_that_contradict_each_other(tmp_path):
+    for change, problem in (
+        (set_("best", "update", 30), "best is not that of a validation in the history"),
+        (set_("best", "validation_loss", 2.5), "best is not that of a validation in the history"),
+        (set_("best", "validation_loss", None), "best is not that of a validation in the history"),
+        (set_("best", "test_loss", "2"), "best/test_loss is no loss"),
+        (set_("best", "test_loss", -1.0), "best/test_loss is no loss"),
+        (set_("history", "validation_update", np.array([20, 20, 30])), "is not strictly increasi"),
+        (set_("history", "validation_update", np.array([10, 20, 31])), "is not between 0 and last"),
+        (set_("history", "validation_loss", np.array([1.0, 2.0])), "validation_loss has the shape"),
+    ):
+        checkpoint = validated()
+        change(checkpoint)
+        assert problem in refusal(save, tmp_path / "a.h5", checkpoint)
 
 
 def test_older_files_have_nothing_of_newer_ones(tmp_path):
@@ -569,8 +663,8 @@ def test_messages_of_load(path, tmp_path):
     damaged = bytearray(data)
     damaged[-1] ^= 1
     assert message(damaged) == ("it is damaged, its contents do not match their checksum" + again)
-    assert message(sealed(data, version=4)) == (
-        "it has format 4, this fastrnn reads formats 1, 2 and 3; upgrade fastrnn"
+    assert message(sealed(data, version=5)) == (
+        "it has format 5, this fastrnn reads formats 1, 2, 3 and 4; upgrade fastrnn"
     )
     assert message(sealed(data[:512] + b"no HDF5")).startswith("its contents are invalid, ")
 
@@ -713,7 +807,7 @@ def test_generator_that_numpy_would_take(path, change):
 # Damage
 
 
-def sealed(data, version=3):
+def sealed(data, version=4):
     """The file with a valid seal, from the description of the format and not from its code."""
     digest = hashlib.sha256(data[512:]).digest()
     head = b"\x93FASTRNN" + struct.pack("<IIQ", version, 512, len(data)) + digest
@@ -762,7 +856,7 @@ def test_damage_under_a_valid_seal_is_no_crash(path):
 # Well-formed files that mean harm, with a valid seal
 
 
-def hostile(path, *changes, version=3):
+def hostile(path, *changes, version=4):
     buffer = io.BytesIO(path.read_bytes())
     with h5py.File(buffer, "r+") as file:
         for change in changes:

@@ -14,7 +14,7 @@ from fastrnn.text import corpus as corpus_module
 from fastrnn.text import encoded
 from fastrnn.text.corpus import read_corpus
 from fastrnn.text.encoded import load, save
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Streams
 from fastrnn.text.vocabulary import Vocabulary
 
 TEXT = "To be, or not to be:\nthat is the question – déjà\n"
@@ -115,7 +115,7 @@ def test_codes_outside_the_vocabulary_never_reach_the_kernels(cache, text):
     corpus = read_corpus(text)
     (path,) = cache.iterdir()
     K = len(corpus.vocabulary)
-    streams = Streams(corpus.codes, 1, 5, K)
+    streams = Streams(EncodedText(corpus.codes, K), 1, 5)
     streams.read(0, streams.chunks)
     with open(path, "r+b") as file:
         file.seek(-len(TEXT) + 7, os.SEEK_END)
@@ -132,7 +132,7 @@ def test_codes_outside_the_vocabulary_never_reach_the_kernels(cache, text):
         streams.read(streams.chunks - 1, 1)
     path.unlink()
     with pytest.raises(FastrnnError, match=f"^cannot read {path}: No such file or directory; star"):
-        Streams(corpus.codes, 1, 5, K)
+        Streams(EncodedText(corpus.codes, K), 1, 5)
 
 
 def test_too_small_an_address_space(cache, monkeypatch):
@@ -231,11 +231,11 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from fastrnn.text.corpus import read_corpus
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import EncodedText, Streams
 
 def peak(path):
     corpus = read_corpus(path)
-    streams = Streams(corpus.codes, 64, 50, len(corpus.vocabulary))
+    streams = Streams(EncodedText(corpus.codes, len(corpus.vocabulary)), 64, 50)
     for first in range(0, streams.chunks - 30, 30):
         streams.read(first, 30)
     assert streams.chunks * 64 * 50 > 0.99 * Path(path).stat().st_size

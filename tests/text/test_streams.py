@@ -5,11 +5,15 @@ from hypothesis import strategies as st
 
 from fastrnn.checks import counted
 from fastrnn.errors import FastrnnError
-from fastrnn.text.streams import Streams
+from fastrnn.text.streams import Chunks, EncodedText, Items, Streams
+
+
+def streams_of(codes, batch, seq_length, characters):
+    return Streams(EncodedText(codes, characters), batch, seq_length)
 
 
 def test_chunks_by_hand():
-    streams = Streams(np.arange(17, dtype=np.uint8), batch=2, seq_length=3, characters=200)
+    streams = streams_of(np.arange(17, dtype=np.uint8), batch=2, seq_length=3, characters=200)
     # Two streams of 8, of which 7 make two chunks; 7, 15 and 16 are dropped.
     assert streams.chunks == 2
     whole = streams.read(0, 2)
@@ -30,7 +34,7 @@ def sizes(draw):
 @given(sizes(), st.data())
 def test_pieces_put_together_are_the_whole(size, data):
     length, batch, T = size
-    streams = Streams(np.arange(length, dtype=np.uint16), batch, T, length)
+    streams = streams_of(np.arange(length, dtype=np.uint16), batch, T, length)
     whole = streams.read(0, streams.chunks)
     assert whole.shape == (streams.chunks * T + 1, batch)
     pieces, first = [], 0
@@ -47,7 +51,7 @@ def test_pieces_put_together_are_the_whole(size, data):
 def test_every_chunk_predicts_the_next_character_of_its_stream(size):
     length, batch, T = size
     codes = np.arange(length, dtype=np.uint16)
-    streams = Streams(codes, batch, T, length)
+    streams = streams_of(codes, batch, T, length)
     stream = length // batch
     assert streams.chunks * T < stream <= (streams.chunks + 1) * T
     for i in range(streams.chunks):
@@ -60,7 +64,7 @@ def test_every_chunk_predicts_the_next_character_of_its_stream(size):
 
 def test_one_stream_is_the_text_in_order():
     codes = np.random.default_rng(0).integers(0, 200, 101).astype(np.uint8)
-    streams = Streams(codes, batch=1, seq_length=25, characters=200)
+    streams = streams_of(codes, batch=1, seq_length=25, characters=200)
     assert streams.chunks == 4
     assert np.array_equal(streams.read(0, 4)[:, 0], codes)
 
@@ -68,14 +72,15 @@ def test_one_stream_is_the_text_in_order():
 @pytest.mark.parametrize(("length", "chunks"), [(26, 1), (50, 1), (51, 2)])
 def test_a_chunk_needs_one_character_more_than_its_length(length, chunks):
     assert (
-        Streams(np.zeros(length, np.uint8), batch=1, seq_length=25, characters=200).chunks == chunks
+        streams_of(np.zeros(length, np.uint8), batch=1, seq_length=25, characters=200).chunks
+        == chunks
     )
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 103])
 def test_too_short_a_text(length):
     with pytest.raises(FastrnnError) as caught:
-        Streams(np.zeros(length, np.uint8), batch=4, seq_length=25, characters=200)
+        streams_of(np.zeros(length, np.uint8), batch=4, seq_length=25, characters=200)
     assert str(caught.value) == (
         f"the text has {counted(length, 'character')}, but batch 4 and sequence length 25 need at "
         "least 104; give a longer text, or a smaller batch or sequence length"
@@ -83,24 +88,28 @@ def test_too_short_a_text(length):
 
 
 def test_just_long_enough_a_text():
-    assert Streams(np.zeros(104, np.uint8), batch=4, seq_length=25, characters=200).chunks == 1
+    assert streams_of(np.zeros(104, np.uint8), batch=4, seq_length=25, characters=200).chunks == 1
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 5), (4, 1), (2, -1)])
 def test_no_chunks_outside_the_text(first, count):
     with pytest.raises(AssertionError):
-        Streams(np.zeros(101, np.uint8), batch=1, seq_length=25, characters=200).read(first, count)
+        streams_of(np.zeros(101, np.uint8), batch=1, seq_length=25, characters=200).read(
+            first, count
+        )
 
 
 def test_memory_mapped_codes(tmp_path):
     codes = np.arange(1000, dtype=np.uint16)
     np.save(tmp_path / "codes.npy", codes)
     mapped = np.load(tmp_path / "codes.npy", mmap_mode="r")
-    streams = Streams(mapped, batch=3, seq_length=7, characters=1000)
-    assert np.shares_memory(streams._streams, mapped)  # a view, nothing was copied
+    streams = streams_of(mapped, batch=3, seq_length=7, characters=1000)
+    assert np.shares_memory(streams._text._codes, mapped)  # a view, nothing was copied
     piece = streams.read(5, 2)
     assert type(piece) is np.ndarray
-    assert np.array_equal(piece, Streams(codes, batch=3, seq_length=7, characters=1000).read(5, 2))
+    assert np.array_equal(
+        piece, streams_of(codes, batch=3, seq_length=7, characters=1000).read(5, 2)
+    )
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
@@ -111,8 +120,8 @@ def test_slices_of_memory_mapped_codes(tmp_path, mode, start, stop, step):
     mapped = np.load(tmp_path / "codes.npy", mmap_mode=mode)
     if mode == "c":
         mapped[500] = codes[500] = 7  # which is not in the file
-    part = Streams(mapped[100:][start:stop:step], 2, 5, 1000)
-    expected = Streams(codes[100:][start:stop:step], 2, 5, 1000)
+    part = streams_of(mapped[100:][start:stop:step], 2, 5, 1000)
+    expected = streams_of(codes[100:][start:stop:step], 2, 5, 1000)
     assert np.array_equal(part.read(0, part.chunks), expected.read(0, part.chunks))
 
 
@@ -120,10 +129,70 @@ def test_slices_of_memory_mapped_codes(tmp_path, mode, start, stop, step):
 def test_a_code_outside_the_vocabulary(code):
     codes = np.zeros(100, np.int64)
     codes[50] = code
-    streams = Streams(codes, 2, 7, characters=65)
+    streams = streams_of(codes, 2, 7, characters=65)
     streams.read(1, 6)
     with pytest.raises(FastrnnError) as caught:
         streams.read(0, 1)
     assert str(caught.value) == (
         "the text is damaged, it has codes that stand for none of its 65 characters; read it again"
     )
+
+
+@given(st.data())
+def test_every_order_reads_the_text(data):
+    """A target follows its input in the text, and chunks that do not overlap read it once."""
+    T, B = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
+    length = data.draw(st.integers(B * T + 1, 80))
+    overlapping = data.draw(st.booleans())
+    text = EncodedText(np.arange(length), length)
+    chunks = Chunks(text, B, T, overlapping, seed=3)
+    for epoch in range(2):
+        read = chunks.read(0, chunks.chunks, epoch).reshape(chunks.chunks, T + 1, B)
+        assert (np.diff(read, axis=1) == 1).all()
+        if not overlapping:
+            inputs = read[:, :T].ravel()
+            assert len(set(inputs)) == len(inputs) == chunks.predictions
+    again = Chunks(text, B, T, overlapping, seed=3)
+    assert np.array_equal(again.read(0, again.chunks, 1), chunks.read(0, chunks.chunks, 1))
+    first = data.draw(st.integers(0, chunks.chunks - 1))
+    part = chunks.read(first, 1, 1)
+    assert np.array_equal(part, chunks.read(0, chunks.chunks, 1)[first * (T + 1) :][: T + 1])
+
+
+lines = st.lists(st.lists(st.integers(1, 9), max_size=7), min_size=1, max_size=30)
+
+
+def items_in(stream):
+    """The items of a stream, between separators of 0."""
+    text = "".join(map(str, stream))
+    return [item for item in text.split("0") if item]
+
+
+@given(lines, st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_items_are_dealt_out_whole(items, batch, seq_length, is_ended):
+    codes = [code for item in items for code in [*item, 0]]
+    codes = np.array(codes if is_ended else codes[:-1], np.uint8)
+    given = sorted("".join(map(str, item)) for item in items if item)
+    text = EncodedText(codes, 10)
+    if not given:
+        with pytest.raises(FastrnnError, match="the text has 0 lines"):
+            Items(text, batch, seq_length, 0)
+        return
+    in_order = Items(text, batch, 1, 0)
+    streams = in_order.read(0, in_order.chunks).T
+    assert sorted(item for stream in streams for item in items_in(stream)) == given
+    # All that is predicted: every character, and the end of every item.
+    ends = (streams[:, :-1] == 0) & (streams[:, 1:] == 0)
+    assert ends[:, :-1].size + len(streams) - ends.sum() == in_order.predictions
+    try:
+        shuffled = Items(text, batch, seq_length, 0, seed=1)
+    except FastrnnError:
+        return
+    read = [shuffled.read(0, shuffled.chunks, epoch) for epoch in (0, 1, 0)]
+    assert np.array_equal(read[0], read[2])
+    for streams in read:
+        assert streams.shape == (shuffled.chunks * seq_length + 1, batch)
+        for stream in streams.T:
+            assert stream[0] == 0
+            whole = items_in(stream)[:-1]  # the last may be cut off
+            assert not set(whole) - set(given)

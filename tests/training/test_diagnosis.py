@@ -65,6 +65,34 @@ def test_diagnosis(checkpoint, update, loss, best, lowest, word) -> None:
 
 
 @pytest.mark.parametrize(
+    ("validation", "loss", "word"),
+    [
+        (
+            [(4000, 3.0), (8000, 2.0), (12_000, 2.5)],
+            1.9,
+            "rose after epoch 2.0, from 2.0000 to 2.5",
+        ),
+        ([(4000, 3.0), (8000, 2.0), (12_000, 2.01)], 1.9, None),  # not by much
+        ([(4000, 3.0), (8000, 2.0), (12_000, 2.5)], 2.1, None),  # so it is not learnt by heart
+        ([(4000, 3.0), (10_000, 2.0), (12_000, 2.5)], 1.9, None),  # half an epoch later
+        ([(2000, 2.0), (6000, 3.0), (12_000, 2.0)], 2.2, None),  # all of the text was validated
+        ([(4000, 4.2), (8000, 4.5), (12_000, 4.4)], 4.3, "no update improved"),  # ln 65 = 4.17
+    ],
+)
+def test_diagnosis_of_validation(checkpoint, validation, loss, word) -> None:
+    update, lowest = min(validation, key=lambda one: one[1])
+    trained = after(checkpoint, 12_000, loss, update, 2.0)
+    trained.best.validation_loss = lowest
+    updates, losses = map(np.array, zip(*validation, strict=True))
+    history = replace(trained.history, validation_update=updates, validation_loss=losses)
+    trained = replace(trained, history=history)
+    warnings = diagnose(trained)
+    assert len(warnings) == (word is not None)
+    assert word is None or word in warnings[0]
+    assert failed(trained) == (word == "no update improved")
+
+
+@pytest.mark.parametrize(
     ("clipping", "words"),
     [
         ({}, "a smaller clip"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn.storage.checkpoint as checkpoints
-from fastrnn import network, reference
+from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import initial_parameters
@@ -25,6 +25,7 @@ from fastrnn.training.observers import Observer
 from fastrnn.training.pace import Pace
 from fastrnn.training.progress import JsonLog, Progress
 from fastrnn.training.trainer import Curve, Trainer
+from fastrnn.writing import Writer
 
 # Sizes are all different, so that no swapped axis goes unnoticed: m = 5, T = 4, K = 7, B = 3.
 SMALL = Config(hidden=5, seq_length=4, dtype="float64", learning_rate=0.5)
@@ -229,14 +230,14 @@ def test_numpy_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece", [1, 7, 64])
 def test_a_sample_does_not_depend_on_its_pieces(piece: int, monkeypatch) -> None:
     expected = Trainer(CORPUS, SMALL).sample(50)
-    monkeypatch.setattr(network, "PIECE", piece)
+    monkeypatch.setattr(Writer, "piece", piece)
     asked = []
     assert Trainer(CORPUS, SMALL).sample(50, lambda: bool(asked.append(1))) == expected
     assert len(asked) == -(-50 // piece)
 
 
 def test_a_sample_that_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(network, "PIECE", 7)
+    monkeypatch.setattr(Writer, "piece", 7)
     trainer = Trainer(CORPUS, SMALL)
     trainer.advance(9)
     before = bits(trainer.checkpoint(), tmp_path)
