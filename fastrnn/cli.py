@@ -162,8 +162,8 @@ def cli() -> None: ...
     \b
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
-      fastrnn train --preset medium book.txt
-      fastrnn train --init-from best.h5 letters.txt --ckpt letters.h5
+      fastrnn train --preset small book.txt
+      fastrnn train book.txt --init-from best.h5 --ckpt book.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
       fastrnn train book.txt --cell lstm --hidden 256 --batch 8
       cat *.txt | fastrnn train -
