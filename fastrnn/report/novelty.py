@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastrnn.checks import shortened
 from fastrnn.errors import FastrnnError
+from fastrnn.scoring import lines_of
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary
 
 LONGEST = 50  # characters of the substrings that are counted
+SHOWN = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 AT_ONCE = 1 << 20  # characters of the text that are looked through at a time
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 
@@ -155,6 +158,40 @@ def item_novelty(items: Sequence[str], corpus: Corpus, check: str | None = None)
     return ItemNovelty(len(items), valid, unique / len(items), 1 - len(known) / unique)
 
 
+def describe(found: Novelty) -> str:
+    """In words."""
+    shown = [n for n in SHOWN if n <= len(found.shares)]
+    copied = found.longest
+    lines = [
+        f"{found.characters:,} characters written. Of its substrings the text has",
+        "  of characters  " + "".join(f"{n:>8}" for n in shown),
+        "  %              " + "".join(f"{100 * found.shares[n - 1]:>8.1f}" for n in shown),
+    ]
+    if copied.text:
+        lines += [
+            f"Longest passage that the text has: {len(copied.text):,} characters, from line "
+            f"{copied.line:,} on (character {copied.offset:,}, counted from 0):",
+            f"  {shortened(repr(copied.text), 300)}",
+        ]
+    if found.words:
+        lines.append(f"Of its {found.words:,} words the text has {100 * found.known_words:.1f} %.")
+    if found.new_words:
+        new = ", ".join(found.new_words[:12])
+        more = f" and {len(found.new_words) - 12:,} more" if len(found.new_words) > 12 else ""
+        lines.append(f"  Others: {shortened(new, 200)}{more}")
+    return "\n".join(lines)
+
+
+def describe_items(found: ItemNovelty) -> str:
+    """In words."""
+    lines = [f"{found.items:,} lines written."]
+    if found.valid is not None:
+        lines.append(f"  valid    {100 * found.valid:5.1f} %")
+    lines.append(f"  unique   {100 * found.unique:5.1f} %  different ones, of all")
+    lines.append(f"  novel    {100 * found.novel:5.1f} %  of these are no line of the text")
+    return "\n".join(lines)
+
+
 def compiled(check: str) -> re.Pattern[str]:
     """A regular expression of a user."""
     try:
@@ -165,8 +202,6 @@ def compiled(check: str) -> re.Pattern[str]:
 
 def corpus_lines(corpus: Corpus) -> Iterator[str]:
     """The lines of a corpus."""
-    from fastrnn.scoring import lines_of
-
     return lines_of(_pieces(corpus, corpus.length))
 
 
