@@ -50,8 +50,8 @@ class Rows:
 
     def _csv(self, values: Any) -> str:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow("" if _is_nan(one) else one for one in values)
-        return line.getvalue()
+        csv.writer(line, lineterminator="\n").writerow("" if _is_nan(one) else one for one in values)
+        return line.getvalue()[:-1]
 
 
 def _is_nan(value: Any) -> bool:
