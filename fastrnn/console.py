@@ -111,31 +111,44 @@ class ModelText:
     encoding : str
         Of the text that the model was trained on. Where that is "bytes", each character stands for
         a byte, and is written as that byte; for a terminal the bytes are taken as UTF-8.
+    kept : list of bytes, optional
+        Where the text goes instead, for a file.
+
+    Attributes
+    ----------
+    bytes, terminal : bool
+        Whether each character is a byte, and whether the text is shown by a terminal.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, kept: list[bytes] | None = None) -> None:
         self.bytes = encoding == "bytes"
-        self._terminal = OUT.isatty()
+        self._kept = kept
+        self.terminal = kept is None and OUT.isatty()
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, piece: str, last: bool = False) -> None:
         """`last` says that no other follows, to which an incomplete character could belong."""
-        if self._terminal:
+        if self._kept is not None:
+            code = "latin-1" if self.bytes else "utf-8"
+            self._kept.append(piece.encode(code, "backslashreplace"))
+        elif self.terminal:
             if self.bytes:
                 piece = self._decoder.decode(piece.encode("latin-1"), last)
             OUT.write(piece.translate(CONTROLS))
-            OUT.flush()
+            OUT.flush()  # a text is read as it is written; a pipe or a file gets it in blocks
         elif self.bytes:
             OUT.write_bytes(piece.encode("latin-1"))
         else:
             OUT.write(piece)
 
-    def end(self) -> None:
-        """End the text, with a line end unless it consists of bytes that have a meaning."""
+    def end(self, always: bool = False) -> None:
+        """End the text, with a line end unless it consists of bytes that have a meaning; `always`
+        says that it is a line."""
         self.write("", last=True)
-        if self._terminal or not self.bytes:
-            OUT.write("\n")
-        OUT.flush()
+        if always or self.terminal or not self.bytes:
+            self.write("\n")
+        if self.terminal:
+            OUT.flush()
 
 
 def open_closed_streams() -> None:

@@ -86,9 +86,7 @@ class Evaluator:
         self._separator = separator
         self.state = self._arrays["before"][:, :, : layout.m]
         self._workers = Workers(threads)
-        self._team = Reference(
-            Team(self._workers.arrivals, threads, column_shares(threads, batch))
-        )
+        self._team = Reference(Team(self._workers.arrivals, threads, column_shares(threads, batch)))
         self._chunks = max(1, CALL_WORK // (layout.size * seq_length * batch))
 
     def losses(self, codes: np.ndarray) -> np.ndarray:

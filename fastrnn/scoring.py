@@ -6,6 +6,7 @@ character of a text is read, but was not predicted, so it has none and is not co
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -163,6 +164,16 @@ def score_lines(
                 yield from flush()
         offset += len(line) + 1
     yield from flush()
+
+
+def most_surprising(lines: Iterable[LineScore], count: int | None = None) -> list[LineScore]:
+    """The lines in the order of bits per character, the highest first; at most `count` of them,
+    and no more are in memory."""
+
+    def key(one: LineScore) -> tuple[float, int]:
+        return -one.score.nats_per_character if one.score.characters else math.inf, one.line
+
+    return sorted(lines, key=key) if count is None else heapq.nsmallest(count, lines, key=key)
 
 
 def lines_of(pieces: Iterable[str]) -> Iterator[str]:

@@ -73,6 +73,7 @@ class Writer:
         self._inputs = np.zeros(texts, np.int64)
         self._lengths = np.zeros(texts, np.int64)
         self._started = False
+        self._kept: list[np.ndarray] = []  # since the last piece
         self.texts = texts
         self._weights = weights
         sizes = layout.sizes(T=1, B=texts)
@@ -168,13 +169,11 @@ class Writer:
             uniforms = np.empty((self.texts, n))
             for generator, row in zip(generators, uniforms, strict=True):
                 generator.random(out=row)
-            self._kept = None
+            self._kept.clear()
             yield self.write(np.ascontiguousarray(uniforms.T), choice)
-            if self._kept is not None:
-                generators = [generators[i] for i in self._kept]
+            for which in self._kept:
+                generators = [generators[i] for i in which]
             left -= n
-
-    _kept: np.ndarray | None = None
 
     def keep(self, which: np.ndarray) -> None:
         """Go on with these texts only, by their numbers in ascending order."""
@@ -183,7 +182,7 @@ class Writer:
             array[:, : len(which), 0] = array[:, which, 0]
         self._inputs, self._lengths = self._inputs[which], self._lengths[which]
         self.texts = len(which)
-        self._kept = which
+        self._kept.append(which)
 
     def _run(self, codes: np.ndarray, known: int, uniforms: np.ndarray, choice: Choice) -> None:
         rest = choice, self._fresh, self._fresh_input, self._inputs, self._lengths, codes, known

@@ -169,10 +169,10 @@ def test_options_that_are_given_reach_the_configuration(monkeypatch, folder: Pat
         ),
     ],
 )
-def test_options_that_do_not_go_together(options, message: str) -> None:
-    ended = CliRunner().invoke(cli, ["train", *options])
-    assert ended.exit_code == 2
-    assert ended.output.splitlines()[-1] == f"Error: {message}"
+def test_options_that_do_not_go_together(folder: Path, options, message: str) -> None:
+    ended = run_here(folder, "train", *options)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == f"Error: {message}"
 
 
 def test_gradcheck_and_warmup_of_a_model(monkeypatch, folder: Path) -> None:
@@ -347,7 +347,8 @@ def test_presets(folder: Path) -> None:
     assert ended.returncode == 0
     for name in PRESETS:
         assert f"{name}: " in ended.stdout
-    ended = run_here(folder, "train", "a text.txt", "--preset", "large", "--hidden", "400", "--updates", "0")
+    options = ("--preset", "large", "--hidden", "400", "--updates", "0")
+    ended = run_here(folder, "train", "a text.txt", *options)
     note = r"[\d,]+ parameters for 1,500 characters of text: the model will know the text by heart"
     assert re.match(note, ended.stderr)
     assert "the text has 1425 characters, but batch 32" in ended.stderr

@@ -19,6 +19,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import name_of
+from fastrnn.report.novelty import Novelty
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.files import AnyPath, check_picture, write
 
@@ -153,6 +154,44 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
         axes.legend(labelcolor="linecolor", edgecolor="none")
     else:
         axes.legend(labelcolor=RED, handletextpad=0, edgecolor="none")
+    return figure
+
+
+def plot_novelty(novelty: Novelty, name: str, path: AnyPath) -> Figure:
+    """Draw which share of a sample's substrings occurs in the text, over their length.
+
+    Parameters
+    ----------
+    novelty : Novelty
+        Of `fastrnn.report.novelty`.
+    name : str
+        What the model is, for the title.
+    path : str or path-like
+        Where to, as for `plot_loss`.
+
+    Raises
+    ------
+    FastrnnError
+        If the suffix is another one, or the file cannot be written.
+    """
+    with default_settings():
+        figure = Picture(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        lengths = np.arange(1, len(novelty.shares) + 1)
+        axes.plot(lengths, 100 * np.array(novelty.shares), color=BLUE, marker=".", linewidth=1.2)
+        longest = len(novelty.longest.text)
+        if longest <= len(lengths):
+            label = f"longest passage in the text: {longest} characters"
+            axes.axvline(longest, color=RED, linewidth=0.8, label=label)
+            axes.legend(edgecolor="none")
+        axes.set_xlim(0, max(len(lengths), 2))
+        axes.set_ylim(0, 103)
+        axes.set_xlabel("length, characters")
+        axes.set_ylabel("% of the sample's substrings that the text has")
+        plain_ticks(axes.xaxis, 10, integer=True)
+        plain_ticks(axes.yaxis, 10)
+        axes.set_title(f"{name}, {novelty.characters:,} characters written", parse_math=False)
+    write_picture(figure, path)
     return figure
 
 

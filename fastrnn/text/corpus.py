@@ -8,7 +8,6 @@ A large text is encoded once: its codes are kept in a file, which is mapped into
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +17,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.checks import counted, shortened, shown_value
+from fastrnn.checks import counted, shortened
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.files import shown
 from fastrnn.text import encoded
-from fastrnn.text.sources import BYTES, IN_MEMORY, LeftOut, Progress, Text, joined, normalised
+from fastrnn.text.sources import (
+    IN_MEMORY,
+    LeftOut,
+    Progress,
+    Text,
+    checked_encoding,
+    joined,
+    normalised,
+)
 from fastrnn.text.vocabulary import Vocabulary
 
 
@@ -104,18 +111,7 @@ def read_corpus(
         If a source cannot be read, is not text in that encoding, or is empty; or if there is no
         room for the file.
     """
-    encoding = checks.text("encoding", encoding)
-    if encoding.lower() == BYTES:  # as the names of codecs do not care for case
-        encoding = BYTES
-    else:
-        try:
-            "a".encode(encoding)
-            encoding = codecs.lookup(encoding).name
-        except (LookupError, ValueError) as error:
-            raise FastrnnError(
-                f"unknown encoding {shown_value(encoding)}; --encoding takes bytes or the name of "
-                "a Python text codec, such as utf-8, latin-1 or utf-16"
-            ) from error
+    encoding = checked_encoding(checks.text("encoding", encoding))
     sources = checks.sources(sources)
     with ExitStack() as stack:
         text = Text(sources, encoding, stack, progress)

@@ -25,6 +25,7 @@ from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from fastrnn.checks import shown_value
 from fastrnn.errors import FastrnnError
 from fastrnn.storage import sealed
 from fastrnn.storage.cache import cache_folder, cannot_keep
@@ -288,6 +289,37 @@ class Text:
             return nullcontext(spool)
 
         return open
+
+
+def read_text(source: AnyPath, encoding: str) -> Iterator[str]:
+    """The text of one source, piece by piece, as a corpus would have it.
+
+    Parameters
+    ----------
+    source, encoding
+        As for `read_corpus`.
+
+    Raises
+    ------
+    FastrnnError
+        If it cannot be read, or is not text in that encoding.
+    """
+    with ExitStack() as stack:
+        yield from Text([source], checked_encoding(encoding), stack).pieces()
+
+
+def checked_encoding(encoding: str) -> str:
+    """The name of a codec, or BYTES."""
+    if encoding.lower() == BYTES:  # as the names of codecs do not care for case
+        return BYTES
+    try:
+        "a".encode(encoding)
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
+        raise FastrnnError(
+            f"unknown encoding {shown_value(encoding)}; --encoding takes bytes or the name of "
+            "a Python text codec, such as utf-8, latin-1 or utf-16"
+        ) from error
 
 
 def normalised(text: str) -> str:

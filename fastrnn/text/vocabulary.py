@@ -73,9 +73,10 @@ class Vocabulary:
         if checks.choice("unknown", unknown, UNKNOWN) == "error":
             return text, 0
         lacking = set(text).difference(self.characters)
-        instead = {c: self._substitute(c) if unknown == "replace" else "" for c in lacking}
-        count = sum(map(text.count, lacking))
-        return (text.translate(str.maketrans(instead)) if lacking else text), count
+        if not lacking:
+            return text, 0
+        instead = {ord(c): self._substitute(c) if unknown == "replace" else None for c in lacking}
+        return text.translate(instead), sum(map(text.count, lacking))
 
     def _substitute(self, character: str) -> str:
         plain = unicodedata.normalize("NFKD", character)[0]
