@@ -9,7 +9,8 @@ trains on the first nine tenths of the text, and its loss is the lowest on the l
 reads as 16 streams with their state carried. Its time is that of the command by the clock on the
 wall, from the start of Python to the end; the kernels are compiled before. Every trial is added to
 the results, so a search for settings stays where its outcome is; the same trial with the same seed
-takes the place of the older one. `--publish` gives `fastrnn presets` what the presets reach: the
+takes the place of the older one. (`search.json` is the first search, by an earlier form of this
+script, which could also multiply the initial U.) `--publish` gives `fastrnn presets` what the presets reach: the
 median of the seeds.
 """
 
