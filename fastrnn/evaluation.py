@@ -111,7 +111,9 @@ class Evaluator:
         views["D"] = views["A"]
         inputs = self._weights._weights, self._weights._packed, states_of(views), sizes, self._team
         codes = np.ascontiguousarray(codes, np.int32)
-        self._workers.run(lambda thread: evaluation.losses(*inputs, thread, NO_DROPOUT, codes, out))
+        self._workers.run(
+            lambda thread: evaluation.losses(*inputs, thread, NO_DROPOUT, codes, out)
+        )
 
 
 def _start_of(memory: np.ndarray | None, array: Array) -> np.ndarray:
