@@ -9,8 +9,9 @@ trains on the first nine tenths of the text, and its loss is the lowest on the l
 reads as 16 streams with their state carried. Its time is that of the command by the clock on the
 wall, from the start of Python to the end; the kernels are compiled before. Every trial is added to
 the results, so a search for settings stays where its outcome is; the same trial with the same seed
-takes the place of the older one. `--publish` gives `fastrnn presets` what the presets reach: the
-median of the seeds.
+takes the place of the older one. (`search.json` is the first search, by an earlier form of this
+script, which could also multiply the initial U.) `--publish` gives `fastrnn presets` what the
+presets reach: the median of the seeds.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ TRANSFORMERS = (
     ("small transformer, 4 cores", 163, 1.8857),
     ("transformer of 10 million parameters, A100", 180, 1.4697),
 )
+TICKS = (2, 4, 8, 16, 40, 80, 160, 320, 640)  # seconds
 COLOURS = {"reference": "#777777", "small": "#d9822b", "medium": "#2a6fb0", "large": "#3c8d40"}
 
 
@@ -111,6 +113,8 @@ def plot(result: dict[str, Any], path: str) -> None:
             axes.plot(seconds, nats, "*", color="#c0392b", markersize=11)
             axes.annotate(name, (seconds, nats), (-8, 6), textcoords="offset points", ha="right")
         axes.set_xscale("log")
+        axes.set_xticks(TICKS, map(str, TICKS))
+        axes.set_xticks([], minor=True)
         axes.set_xlabel("seconds of the whole command")
         axes.set_ylabel("validation loss, nats per character")
         plain_ticks(axes.yaxis, 8)

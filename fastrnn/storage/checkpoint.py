@@ -296,7 +296,9 @@ def describe(checkpoint: Checkpoint) -> str:
         parts = zip(
             ("training", "validation", "test"), np.diff([0, *ends, corpus.length]), strict=True
         )
-        held["parts"] = ", ".join(f"{name} {length:,} characters" for name, length in parts)
+        held["parts"] = ", ".join(
+            f"{name} {length:,} characters" for name, length in parts if length
+        )
     if best.validation_loss is not None:
         held["validation"] = (
             f"{len(history.validation_loss)} times, lowest {in_words(best.validation_loss)} after "
