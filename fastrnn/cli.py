@@ -471,8 +471,9 @@ def synth(
                 if OUT.problem is not None:
                     break
         else:
+            pieces = model.stream(length, prime=prime, stop=stop, **options)
             text.write(prime)
-            for piece in model.stream(length, prime=prime, stop=stop, **options):
+            for piece in pieces:
                 text.write(piece)
                 if OUT.problem is not None:
                     break

@@ -60,7 +60,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = corpus.vocabulary.decode(corpus.codes[:LENGTH])
     (folder / "book.txt").write_text(text, encoding="utf-8")
     (folder / "more.txt").write_text(text[:1000], encoding="utf-8")
-    fastrnn.train(corpus, updates=300, path=folder / "best.h5", observers=[])
+    for name in ("new.txt", "play.txt", "access.log"):
+        (folder / name).write_text(text[5000:9000], encoding="utf-8")
+    names = "Ada\nBen\nClara\nDora\nEmil\n" * 99
+    (folder / "names.txt").write_text(names, encoding="utf-8")
+    for name, of in (("best.h5", corpus), ("names.h5", fastrnn.corpus_from_text(names))):
+        fastrnn.train(of, updates=300, path=folder / name, observers=[])
     return folder
 
 
@@ -114,8 +119,13 @@ def test_command(folder: Path, line: str) -> None:
         options = ["--seed", "1"]
     output = run(folder, line, *options)
     if command_of(line) == "synth":
-        length = re.search(r"--length (\d+)", line)
-        assert len(output) > int(length[1] if length else 1000)
+        if written := re.search(r"--output (\S+)", line):
+            output = (folder / written[1]).read_text()
+        lines, length = (re.search(rf"--{name} (\d+)", line) for name in ("lines", "length"))
+        if lines:
+            assert output.count("\n") == int(lines[1])
+        else:
+            assert len(output) > int(length[1] if length else 1000)
 
 
 def test_bench_is_shown_with_options_it_has() -> None:

@@ -50,9 +50,8 @@ class Rows:
 
     def _csv(self, values: Any) -> str:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(
-            "" if _is_nan(one) else one for one in values
-        )
+        shown = ("" if _is_nan(one) else one for one in values)
+        csv.writer(line, lineterminator="\n").writerow(shown)
         return line.getvalue()[:-1]
 
 

@@ -135,12 +135,12 @@ class Last:
     update: int
     epoch: int
     chunk: int  # index of the next chunk within the epoch
-    chunks: int  # of an epoch; 0 in a file of a format before 4
     smooth_loss: float
     parameters: Parameters
     optimizer: dict[str, Parameters]  # its buffers by `config.state_names`
     state: np.ndarray  # (S·L, B, m), the hidden and cell states before the next chunk
     generator: dict[str, Any]  # bit_generator.state of the PCG64 that draws the samples
+    chunks: int = 0  # of an epoch; 0 if it says nothing, as a file of a format before 4
 
 
 @dataclass
