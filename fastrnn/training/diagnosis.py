@@ -59,7 +59,10 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
     # Worse than to hold all characters for equally likely, it is not the text's fault.
     learnt = last.smooth_loss <= config.loss_length * math.log(len(checkpoint.vocabulary))
     by_smooth_loss = best.validation_loss is None
-    if learnt and by_smooth_loss and min(read_since, unread) >= UNREAD and rose(HIGHER):
+    # In a random order, what was not read yet is like what was.
+    by_place = config.order == "sequential" and not config.lines
+    comparable = learnt and by_smooth_loss and by_place
+    if comparable and min(read_since, unread) >= UNREAD and rose(HIGHER):
         return [
             f"the best model is that of update {best.update:,}, in the first epoch: it has not "
             f"seen the last {100 * unread:.0f} % of the text, where the loss is higher; train for "

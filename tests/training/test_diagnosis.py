@@ -64,6 +64,13 @@ def test_diagnosis(checkpoint, update, loss, best, lowest, word) -> None:
     assert failed(trained) == (word == "no update improved")
 
 
+@pytest.mark.parametrize("shuffled", [{"order": "chunks"}, {"order": "random"}, {"lines": True}])
+def test_no_part_of_a_shuffled_text_is_the_unread_one(checkpoint, shuffled) -> None:
+    trained = after(checkpoint, 4000, 1.2, 2000, 1.0)
+    assert len(diagnose(trained)) == 1
+    assert diagnose(replace(trained, config=replace(trained.config, **shuffled))) == []
+
+
 @pytest.mark.parametrize(
     ("validation", "loss", "word"),
     [
