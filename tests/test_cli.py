@@ -351,7 +351,7 @@ def test_presets(folder: Path) -> None:
     ended = run_here(folder, "train", "a text.txt", *options)
     note = r"[\d,]+ parameters for 1,500 characters of text: the model will know the text by heart"
     assert re.match(note, ended.stderr)
-    assert "the text has 1425 characters, but batch 32" in ended.stderr
+    assert "the text has 1,425 characters, but batch 32" in ended.stderr
 
 
 def test_gradcheck_fails_over_a_bound(monkeypatch, folder: Path) -> None:

@@ -107,7 +107,7 @@ class Trainer:
         self.config = config
         self.threads = threads
         self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256, corpus.encoding)
-        self.vocabulary, parameters = start or fresh(corpus, config)
+        self.vocabulary = corpus.vocabulary if start is None else start.vocabulary
         translation = None
         if self.vocabulary != corpus.vocabulary:
             translation = self.vocabulary.encode(corpus.vocabulary.characters).astype(np.int32)
@@ -132,7 +132,7 @@ class Trainer:
         self._test = part("test_fraction", corpus.codes[ends[1] :])
         self.end = total_updates(config, self.streams.chunks)
         self.network = Network(config, len(self.vocabulary), threads, self.separator)
-        self.network.set_parameters(parameters)
+        self.network.set_parameters((start or fresh(corpus, config)).parameters)
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0

@@ -255,6 +255,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("history/validation_update", (0,)),
         ("last", None),
         ("last/chunk", ()),
+        ("last/chunks", ()),
         ("last/epoch", ()),
         ("last/generator", ()),
         ("last/optimizer", None),
@@ -277,7 +278,7 @@ def test_description():
     assert lines["memory"] == f"{shown_bytes(model_memory(Config(hidden=5), 7))} to write with"
     assert lines["history"] == "4 smooth losses, 3 samples"
     assert lines["training"] == (
-        "seq length 4, batch 3, dropout 0.0, optimizer adagrad, learning rate 0.1, "
+        "seq length 4, batch 3, order sequential, lines False, dropout 0.0, optimizer adagrad, learning rate 0.1, "
         "input rate 1.0, epsilon 1e-08, "
         "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
         "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
@@ -377,6 +378,8 @@ def test_format_1():
             "dtype": "float64",
             "seq_length": 5,
             "batch": 2,
+            "order": "sequential",
+            "lines": False,
             "dropout": 0.0,
             "optimizer": "adagrad",
             "learning_rate": 0.65,
@@ -585,7 +588,7 @@ def test_validations(tmp_path):
     save(tmp_path / "a.h5", validated())
     loaded = load(tmp_path / "a.h5")
     assert bits(loaded) == bits(validated())
-    assert loaded.updates_per_epoch == (850 // 3 - 1) // 4
+    assert loaded.updates_per_epoch == (1000 // 3 - 1) // 4
     assert repr(loaded).endswith("lowest validation loss 2.0000 nats at update 20>")
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in describe(loaded).splitlines())
     assert lines["parts"] == (
@@ -735,7 +738,7 @@ def set_(part, field, value):
         (set_("best", "update", True), "best/update is bool instead of int64"),
         (set_("best", "smooth_loss", float("inf")), "best/smooth_loss contains NaN or infinity"),
         (set_("last", "epoch", -1), "last/epoch is negative"),
-        (set_("last", "chunk", 84), "last/chunk is outside the corpus"),
+        (set_("last", "chunk", 84), "last/chunk is outside the epoch"),
         (set_("last", "update", 29), "history is not between 0 and last/update"),
         (set_("last", "state", np.zeros((1, 3, 5))), "last/state is float64 instead of float32"),
         (set_("last", "generator", {}), "last/generator is no state of a PCG64 generator"),

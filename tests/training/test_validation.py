@@ -14,6 +14,7 @@ from fastrnn.network import Network
 from fastrnn.parameters import initial_parameters, state_shape
 from fastrnn.storage.checkpoint import load, save
 from fastrnn.text.corpus import corpus_from_text
+from fastrnn.text.streams import EncodedText
 from fastrnn.training.loop import train
 from fastrnn.training.observers import Observer
 from fastrnn.training.trainer import Trainer
@@ -60,7 +61,7 @@ def test_loss_is_that_of_the_text_read_once():
         streams = codes[: length // batch * batch].reshape(batch, -1).T
         state = np.zeros(state_shape(config, batch))
         nats = reference.forward(parameters, state, streams).loss / (len(streams) - 1)
-        held_out = HeldOut(codes, 7, None, "val-fraction")
+        held_out = HeldOut(EncodedText(codes, 7), "val-fraction")
         assert held_out.loss(network) == pytest.approx(nats, rel=1e-12)
         assert held_out.loss(network) == held_out.loss(network, threads=2)
     assert held_out.loss(network, stop=lambda: True) is None
@@ -77,7 +78,7 @@ def test_parts_of_the_text():
     network = Network(SMALL, 7)
     network.set_parameters(found.best.parameters)
     parts = CORPUS.codes[697:897], CORPUS.codes[897:]
-    losses = [HeldOut(codes, 7, None, "").loss(network) for codes in parts]
+    losses = [HeldOut(EncodedText(codes, 7), "").loss(network) for codes in parts]
     assert losses == [found.best.validation_loss, found.best.test_loss]
 
 
