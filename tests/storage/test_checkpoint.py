@@ -278,7 +278,8 @@ def test_description():
     assert lines["memory"] == f"{shown_bytes(model_memory(Config(hidden=5), 7))} to write with"
     assert lines["history"] == "4 smooth losses, 3 samples"
     assert lines["training"] == (
-        "seq length 4, batch 3, order sequential, lines False, dropout 0.0, optimizer adagrad, learning rate 0.1, "
+        "seq length 4, batch 3, order sequential, lines False, dropout 0.0, optimizer adagrad, "
+        "learning rate 0.1, "
         "input rate 1.0, epsilon 1e-08, "
         "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
         "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
