@@ -13,8 +13,8 @@ from fastrnn.kernels.team import barrier
 def losses(weights, packed, states, sizes, team, thread, dropout, codes, out):
     """The loss of every character of `codes` after the first row, chunk by chunk.
 
-    A thread reads its streams and nobody else's, from the first chunk to the last; only threads
-    that share the columns of the same streams wait for each other.
+    The streams are taken a group at a time. Threads wait for each other after each: in a smaller
+    group, the last, another thread may have the place of a stream in the states.
 
     states   in, out  before is the state before codes[0] is read, then that before its last row
     dropout  in       with a threshold of 0
@@ -36,5 +36,4 @@ def losses(weights, packed, states, sizes, team, thread, dropout, codes, out):
             for s in range(shard.first, shard.last):
                 for t in range(begin - 1, end - 1):
                     out[first + t, start + s] = states.loss[s, t]
-            if shard.column_shares > 1:
-                barrier(team, thread)  # all have read the columns of this one
+            barrier(team, thread)  # all have read the states of this group
