@@ -45,7 +45,7 @@ from fastrnn.storage import atomic
 from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.hdf5 import JSON, REAL, TEXT, WHOLE, Layout, Reader, encode, reading, write
 from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unseal
-from fastrnn.text.streams import chunks_per_epoch, held_out
+from fastrnn.text.streams import chunks_per_epoch
 
 # What each format after the first has added to which part: the values that older files stand for,
 # or where a file has them. Config and corpus are JSON; of other parts these are datasets.
@@ -86,6 +86,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         },
         "best": {"validation_loss": None, "test_loss": None},
         "last": {"chunks": lambda file: 0},  # as many as the text gives
+        "corpus": {"validation": 0, "test": 0},
         "history": {
             "validation_update": lambda file: np.empty(0, np.int64),
             "validation_loss": lambda file: np.empty(0),
@@ -105,13 +106,16 @@ class CorpusInfo:
     """The text: its `length` in characters, and the SHA-256 of its normalised form in UTF-8.
 
     The encoding is that of the files it came from: the name of a Python text codec, or "bytes"
-    if every character stands for a byte.
+    if every character stands for a byte. `validation` and `test` are the characters at the end that
+    are held out for each.
     """
 
     name: str
     length: int
     sha256: str
     encoding: str = "utf-8"
+    validation: int = 0
+    test: int = 0
 
 
 @dataclass(eq=False)  # arrays have no single answer
@@ -291,13 +295,11 @@ def describe(checkpoint: Checkpoint) -> str:
 
     characters = len(checkpoint.vocabulary)
     history, held = checkpoint.history, {}
-    ends = held_out(corpus.length, config.val_fraction, config.test_fraction)
-    if ends[0] < corpus.length:
-        parts = zip(
-            ("training", "validation", "test"), np.diff([0, *ends, corpus.length]), strict=True
-        )
+    if corpus.validation or corpus.test:
+        training = corpus.length - corpus.validation - corpus.test
+        parts = {"training": training, "validation": corpus.validation, "test": corpus.test}
         held["parts"] = ", ".join(
-            f"{name} {length:,} characters" for name, length in parts if length
+            f"{name} {length:,} characters" for name, length in parts.items() if length
         )
     if best.validation_loss is not None:
         held["validation"] = (
@@ -427,6 +429,10 @@ def _validate(checkpoint: Checkpoint) -> None:
     good = type(corpus.sha256) is str and bool(re.fullmatch("[0-9a-f]{64}", corpus.sha256))
     require(good, "the SHA-256 of the corpus is not 64 hexadecimal digits")
     require(type(corpus.encoding) is str, "the encoding of the corpus is no text")
+    for part in (corpus.validation, corpus.test):
+        require(type(part) is int and part >= 0, "a part of the corpus is no number of characters")
+    good = corpus.validation + corpus.test < corpus.length
+    require(good, "the corpus has no characters to train on")
     good = corpus.encoding != "bytes" or vocabulary[-1] <= "\xff"
     require(good, "the corpus is of bytes, but the vocabulary has characters above U+00FF")
     require(checkpoint.seconds >= 0, "seconds is negative")

@@ -206,7 +206,7 @@ class Progress(Notes):
             picture = shlex.quote(os.path.splitext(path)[0] + ".png")
             OUT.say(
                 f"The model is in {shown(path)}. Go on with\n"
-                f"  fastrnn synth {name}\n"
+                f"  fastrnn synth {name}{' --lines 20' * checkpoint.config.lines}\n"
                 f"  fastrnn plot {name} -o {picture}\n"
                 f"  fastrnn info {name}"
             )

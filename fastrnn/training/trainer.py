@@ -106,7 +106,6 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.threads = threads
-        self.corpus_info = CorpusInfo(corpus.name, corpus.length, corpus.sha256, corpus.encoding)
         self.vocabulary = corpus.vocabulary if start is None else start.vocabulary
         translation = None
         if self.vocabulary != corpus.vocabulary:
@@ -118,6 +117,9 @@ class Trainer:
             line_end = line_end_of(corpus)
             ends = [next_line(corpus.codes, end, line_end) for end in ends]
             self.separator = line_end if translation is None else int(translation[line_end])
+
+        text = corpus.name, corpus.length, corpus.sha256, corpus.encoding
+        self.corpus_info = CorpusInfo(*text, ends[1] - ends[0], corpus.length - ends[1])
 
         def encoded(codes: np.ndarray) -> EncodedText:
             return EncodedText(codes, characters, translation)

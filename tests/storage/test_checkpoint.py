@@ -582,6 +582,7 @@ def validated(**options):
     checkpoint.history.validation_update = np.array([10, 20, 30])
     checkpoint.history.validation_loss = np.array([3.5, 2.0, 2.25])
     checkpoint.best.validation_loss, checkpoint.best.test_loss = 2.0, 2.125
+    checkpoint.corpus.validation, checkpoint.corpus.test = 100, 50
     return checkpoint
 
 
@@ -733,6 +734,8 @@ def set_(part, field, value):
         (set_("corpus", "name", "x" * 70000), "corpus is longer than 65536 bytes"),
         (set_("corpus", "length", 0), "the length of the corpus is no positive number"),
         (set_("corpus", "sha256", "A" * 64), "the SHA-256 of the corpus is not 64"),
+        (set_("corpus", "validation", -1), "a part of the corpus is no number of characters"),
+        (set_("corpus", "test", 1000), "the corpus has no characters to train on"),
         (set_("corpus", "encoding", None), "the encoding of the corpus is no text"),
         (set_("corpus", "encoding", "bytes"), "the vocabulary has characters above U+00FF"),
         (set_("best", "update", 31), "best/update is not between 0 and last/update"),

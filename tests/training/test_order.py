@@ -27,6 +27,11 @@ def test_division_threads_and_validation_change_nothing(order, tmp_path):
     best = train(CORPUS, config, path=tmp_path / "best.h5", threads=1, sample_every=7, observers=[])
     loaded = load(tmp_path / "best.h5")
     assert loaded.config == config and loaded.updates_per_epoch == best.updates_per_epoch
+    corpus = loaded.corpus
+    if "lines" in order:  # whole ones are held out
+        end = corpus.length - corpus.test - corpus.validation
+        assert CORPUS.vocabulary.decode(CORPUS.codes[end - 1 : end]) == "\n"
+    assert corpus.validation / corpus.length == pytest.approx(0.1, abs=0.02)
     trainer = Trainer(CORPUS, replace(config, val_every=80), threads=3)
     chunks = trainer.streams.chunks
     assert 90 > chunks == best.updates_per_epoch  # more than an epoch
