@@ -10,16 +10,9 @@ from fastrnn import memory
 from fastrnn.kernels import evaluation
 from fastrnn.kernels.handles import Reference
 from fastrnn.kernels.team import Team
+from fastrnn.layout import Layout, column_shares, group_of, states_arrays, states_of
 from fastrnn.memory import Array, allocate, total
-from fastrnn.network import (
-    NO_DROPOUT,
-    Layout,
-    Weights,
-    column_shares,
-    group_of,
-    states_arrays,
-    states_of,
-)
+from fastrnn.network import NO_DROPOUT, Weights
 from fastrnn.threads import Workers
 
 CALL_WORK = 2**32  # multiply-adds of a call into compiled code: some tenths of a second at most

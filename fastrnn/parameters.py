@@ -149,3 +149,8 @@ def per_character(loss: float, characters: int) -> tuple[float, float]:
     """Nats and bits per character of a loss summed over so many characters."""
     nats = loss / characters
     return nats, nats / math.log(2)
+
+
+def loss_in_words(nats: float) -> str:
+    """A loss per character."""
+    return "{:.4f} nats ({:.4f} bits) per character".format(*per_character(nats, 1))

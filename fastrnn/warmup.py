@@ -10,7 +10,8 @@ import numpy as np
 from fastrnn.config import DTYPES, Config
 from fastrnn.evaluation import Evaluator
 from fastrnn.kernels.entries import Record
-from fastrnn.network import CELLS, Network
+from fastrnn.layout import CELLS
+from fastrnn.network import Network
 from fastrnn.writing import Writer
 
 

@@ -11,8 +11,9 @@ from fastrnn.kernels import writing
 from fastrnn.kernels.handles import Reference
 from fastrnn.kernels.team import Team
 from fastrnn.kernels.writing import Choice
+from fastrnn.layout import Layout, states_arrays, states_of
 from fastrnn.memory import Array, allocate, total
-from fastrnn.network import Layout, Weights, states_arrays, states_of
+from fastrnn.network import Weights
 from fastrnn.threads import Workers
 
 TEXT_BYTES = 8  # of memory that a character takes: its code, and up to four bytes in the text

@@ -54,7 +54,7 @@ def test_losses(sizes, model, dtype, monkeypatch):
 
     calls = (2, T, T + 1, 2 * T - 1)
     for threads, seq_length, streams in ((1, T, 3), (2, 1, 1000), (3, T + 5, 2), (4, T, 1)):
-        monkeypatch.setattr("fastrnn.network.STREAMS", streams)
+        monkeypatch.setattr("fastrnn.layout.STREAMS", streams)
         monkeypatch.setattr("fastrnn.evaluation.CALL_WORK", streams)
         other = Evaluator(network, seq_length, B, threads)
         other.state[...] = state

@@ -11,9 +11,10 @@ import pytest
 from fastrnn import memory, network, writing
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
+from fastrnn.layout import model_memory, training_memory
 from fastrnn.memory import shown_bytes
 from fastrnn.model import Model
-from fastrnn.network import Network, Weights, model_memory, training_memory
+from fastrnn.network import Network, Weights
 from fastrnn.parameters import initial_parameters
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary

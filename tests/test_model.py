@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn import network, reference
+from fastrnn import layout, reference
 from fastrnn.checks import shown_value
 from fastrnn.config import Architecture, Config
 from fastrnn.errors import FastrnnError
@@ -236,7 +236,7 @@ def test_copies_and_pickles_write_the_same() -> None:
 def test_a_model_allocates_nothing_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(CONFIG, hidden=200, batch=10**6, seq_length=10**6)
     parameters = initial_parameters(config, len(VOCABULARY))
-    monkeypatch.setattr(network, "Workers", None)
+    monkeypatch.setattr("fastrnn.network.Workers", None)
     tracemalloc.start()
     try:
         writer = Model(config, VOCABULARY, parameters)
@@ -244,7 +244,7 @@ def test_a_model_allocates_nothing_for_training(monkeypatch: pytest.MonkeyPatch)
     finally:
         tracemalloc.stop()
     assert writer.sample(9, seed=1)
-    assert taken <= network.model_memory(config, len(VOCABULARY)) + 20_000
+    assert taken <= layout.model_memory(config, len(VOCABULARY)) + 20_000
 
 
 def test_repr() -> None:

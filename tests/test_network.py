@@ -296,7 +296,7 @@ def test_same_bits_with_any_number_of_threads(cell, dtype, monkeypatch):
         rows, keys = numbers_of(config, 9)
         results = {}
         for threads, streams in ((1, 1000), (1, 3), (2, 12), (3, 2), (4, 12)):
-            monkeypatch.setattr("fastrnn.network.STREAMS", streams)
+            monkeypatch.setattr("fastrnn.layout.STREAMS", streams)
             network = network_of(config, K, *start, threads)
             smooth_losses = np.empty(8)
             # The smooth loss rises and falls: the best model is copied on the way.
@@ -380,9 +380,10 @@ def test_restored_state_is_complete(cell):
 HASHES_OF_TRAININGS = """
 import hashlib, numpy as np
 from itertools import product
-from fastrnn import network
+from fastrnn import layout
 from fastrnn.config import Config
 from fastrnn.kernels.entries import Record
+from fastrnn.network import Network
 from fastrnn.parameters import initial_parameters
 from fastrnn.training.schedule import dropout_keys, steps
 from fastrnn.kernels.writing import Choice
@@ -396,13 +397,13 @@ FAMILY = [
     (70, 30, 5, 1, 2, dict(cell="gru", layers=2, optimizer="rmsprop", momentum=0.5)),
     (40, 30, 5, 3, 1, dict(layers=3, optimizer="adamw", schedule="exponential")),
 ]
-network.STREAMS = 2
+layout.STREAMS = 2
 cut = hashlib.sha256()
 for cases, dtypes, updates in ((VANILLA, ("float32", "float64"), 300), (FAMILY, ("float32",), 60)):
     digest = hashlib.sha256()
     for dtype, (m, K, T, B, threads, family) in product(dtypes, cases):
         config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype, **family)
-        net = network.Network(config, K, threads)
+        net = Network(config, K, threads)
         net.set_parameters(initial_parameters(config, K))
         text = np.random.default_rng(0).integers(0, K, (updates * T + 1, B)).astype(np.int32)
         text = np.minimum(text, np.roll(text, 7, axis=0))

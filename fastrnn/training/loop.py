@@ -13,8 +13,8 @@ from fastrnn import checks, memory
 from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
+from fastrnn.layout import REMEDIES
 from fastrnn.model import Model
-from fastrnn.network import REMEDIES
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.destination import Destination
 from fastrnn.storage.files import AnyPath

@@ -20,10 +20,10 @@ from fastrnn.checks import counted
 from fastrnn.config import describe_training
 from fastrnn.console import ERR, OUT, ModelText, reason_of
 from fastrnn.errors import FastrnnError
+from fastrnn.layout import training_memory
 from fastrnn.memory import shown_bytes
-from fastrnn.network import training_memory
-from fastrnn.parameters import describe, per_character
-from fastrnn.storage.checkpoint import Checkpoint, Sample, in_words
+from fastrnn.parameters import describe, loss_in_words, per_character
+from fastrnn.storage.checkpoint import Checkpoint, Sample
 from fastrnn.storage.files import AnyPath, shown, write_all
 from fastrnn.training.observers import Observer
 from fastrnn.training.signals import output_that_may_block
@@ -193,9 +193,9 @@ class Progress(Notes):
         if best.validation_loss is not None:
             # What is lowest is the loss on the text that is held out.
             losses["smooth_loss"] = losses.pop("min_loss")
-            losses["validation"] = in_words(best.validation_loss)
+            losses["validation"] = loss_in_words(best.validation_loss)
         if best.test_loss is not None:
-            losses["test"] = in_words(best.test_loss)
+            losses["test"] = loss_in_words(best.test_loss)
         OUT.say(
             "".join(f"{name} = {value}\n" for name, value in losses.items())
             + f"{counted(updates, 'update')} in {checkpoint.seconds:.1f} s, "

@@ -4,7 +4,7 @@ import pytest
 from test_results import limit_of, result_of
 
 import profiling
-from fastrnn import network
+from fastrnn import layout
 from fastrnn.kernels.benchmark import PARTS
 from fastrnn.measure.kernels import FOR_ALL_STREAMS
 from fastrnn.measure.results import LIMIT, Result, Row, load
@@ -48,7 +48,7 @@ def test_from_end_to_end(
 ) -> None:
     monkeypatch.setattr(profiling, "CASES", [TINY])
     monkeypatch.setattr("common.RESULTS", tmp_path)
-    monkeypatch.setattr(network, "STREAMS", 2)
+    monkeypatch.setattr(layout, "STREAMS", 2)
     profiling.main(["a", "--quick"])
     rows = load(tmp_path / "profile" / "a.json").rows
     assert [(row.method, row.phase) for row in rows] == [

@@ -15,13 +15,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="protects pages 
 GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
-from fastrnn import memory, network
+from fastrnn import layout, memory
 from fastrnn.config import Config
 from fastrnn.evaluation import Evaluator
 from fastrnn.kernels.entries import Record
 from fastrnn.kernels.writing import Choice
 from fastrnn.parameters import initial_parameters
 from fastrnn.training.schedule import dropout_keys, steps
+from fastrnn.network import Network
 from fastrnn.writing import Writer
 
 PAGE = mmap.PAGESIZE
@@ -56,7 +57,7 @@ UPDATES = """
 memory.aligned_zeros = guarded
 random = np.random.default_rng(0)
 for case in range(20):
-    network.STREAMS = int(random.integers(1, 5))
+    layout.STREAMS = int(random.integers(1, 5))
     m, K, T, B, threads = map(int, random.integers(1, (150, 150, 20, 10, 4)))
     cell, layers = random.choice(["rnn", "lstm", "gru"]), int(random.integers(1, 4))
     dropout, optimizer = random.choice([0.0, 0.5]), random.choice(["adagrad", "adam", "rmsprop"])
@@ -64,7 +65,7 @@ for case in range(20):
         print(f"{cell} m={m} L={layers} K={K} T={T} B={B} threads={threads} {dtype}", flush=True)
         family = dict(cell=str(cell), layers=layers, dropout=dropout, optimizer=str(optimizer))
         config = Config(hidden=m, seq_length=T, batch=B, dtype=dtype, **family)
-        net = network.Network(config, K, threads)
+        net = Network(config, K, threads)
         net.set_parameters(initial_parameters(config, K))
         codes = copied(random.integers(0, K, (3 * T + 1, B)).astype(np.int32))
         # The lowest smooth loss is that of the weights before the first update: they are copied.

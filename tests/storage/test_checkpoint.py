@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 import fastrnn.storage.sealed as sealed_module
 from fastrnn.config import CELLS, OPTIMIZERS, Config, state_names
 from fastrnn.errors import FastrnnError
+from fastrnn.layout import model_memory
 from fastrnn.memory import shown_bytes
-from fastrnn.network import model_memory
 from fastrnn.parameters import initial_parameters, state_shape
+from fastrnn.report.summary import describe
 from fastrnn.storage.checkpoint import (
     Best,
     Checkpoint,
@@ -35,7 +36,6 @@ from fastrnn.storage.checkpoint import (
     History,
     Last,
     Sample,
-    describe,
     is_checkpoint,
     load,
     save,
