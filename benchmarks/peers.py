@@ -34,6 +34,7 @@ from fastrnn.measure.results import (
     percent,
     share_of_limit,
 )
+from fastrnn.parameters import NAMES
 from fastrnn.threads import available_cores
 
 PROGRAMS = METHODS | {
@@ -107,29 +108,29 @@ def thread_counts(rows: Sequence[Row]) -> list[int]:
     return sorted({row.threads for row in rows})
 
 
-def describe_summary(rows: Sequence[Row]) -> str:
-    """The ratios over all batched cases, in sentences, for vanilla and for gated cells."""
-    is_vanilla = [row.case.config.cell == "rnn" for row in rows]
-    sentences = []
-    for chosen, threads, (names, others) in product(
-        (True, False),
-        reversed(thread_counts(rows)),
-        (
-            ("the best of PyTorch and JAX", PEERS),
-            ("the better of these with the gradient by hand", HAND),
-            ("NumPy", ("numpy",)),
-        ),
-    ):
-        measured = [row for row, yes in zip(rows, is_vanilla, strict=True) if yes == chosen]
+OTHERS = (
+    ("the best of PyTorch and JAX", PEERS),
+    ("the better of these with the gradient by hand", HAND),
+    ("NumPy", ("numpy",)),
+)
+
+
+def summaries(rows: Sequence[Row]) -> Iterator[tuple[str, int, str, float, float, int]]:
+    """By cell, threads of fastrnn and what it is compared with: `summary`."""
+    for cell, threads, (names, others) in product(CASES, reversed(thread_counts(rows)), OTHERS):
+        measured = [row for row in rows if row.case.config.cell == cell]
         if found := summary(measured, *others, threads=threads):
-            mean, least, count = found
-            sentences.append(
-                f"fastrnn on {counted(threads, 'thread')} over {names}, "
-                f"{counted(count, 'batched shape')}"
-                f"{'' if chosen else ' of LSTM and GRU'}: {digits(mean)}× as a geometric mean, "
-                f"at least {digits(least)}×."
-            )
-    return " ".join(sentences)
+            yield NAMES[cell], threads, names, *found
+
+
+def describe_summary(rows: Sequence[Row]) -> str:
+    """The ratios over all batched cases, in sentences."""
+    return " ".join(
+        f"{cell}, fastrnn on {counted(threads, 'thread')} over {names}, "
+        f"{counted(count, 'batched shape')}: {digits(mean)}× as a geometric mean, "
+        f"at least {digits(least)}×."
+        for cell, threads, names, mean, least, count in summaries(rows)
+    )
 
 
 def format_tables(rows: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +34,7 @@ from fastrnn.measure.results import (
     percent,
     share_of_limit,
 )
-from peers import HAND, PEERS, describe_summary, fastest, ratio, thread_counts
+from peers import HAND, PEERS, fastest, ratio, summaries, thread_counts
 
 HERE = Path(__file__).parent
 
@@ -145,7 +146,30 @@ def peers(result: Result) -> str:
         f"rounds, {how(vars(result))} The machine's load before was {result.machine['load']}; the "
         f"slowest round of a row took up to {digits(spread)} times its fastest."
     )
-    return f"{table(heads, lines, 2)}\n\n{where}\n\n{describe_summary(rows)}"
+    return f"{table(*without_empty_columns(heads, lines), 2)}\n\n{where}"
+
+
+def without_empty_columns(
+    heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """What nobody measured is not in a table."""
+    used = [any(column) for column in zip(*rows, strict=True)]
+    first, *others = [list(compress(line, used)) for line in (heads, *rows)]
+    return first, others
+
+
+def beside(result: Result) -> str:
+    """A table of the ratios over all batched cases, and a sentence that says where."""
+    heads = ["", "fastrnn on", "over", "shapes", "**geometric mean**", "at least"]
+    lines = [
+        [
+            *(cell, counted(threads, "thread"), names, str(count)),
+            *(bold(f"{digits(mean)}×"), f"{digits(least)}×"),
+        ]
+        for cell, threads, names, mean, least, count in summaries(result.rows)
+    ]
+    where = f"{describe_origin(vars(result), 'torch', 'jax')}; {result.date[:10]}."
+    return f"{table(heads, lines, 3)}\n\n{where}"
 
 
 def profile(result: Result) -> str:
@@ -229,8 +253,9 @@ def of_data(make: Callable[[dict], str]) -> Callable[[Path], str]:
 # By page: names of the markers and of the folders in results, and what makes a table of a file
 # there.
 TABLES = {
-    "README.md": {"speed": of_result(speed), "peers": of_result(peers), "seeds": of_data(seeds)},
+    "README.md": {"speed": of_result(speed), "peers": of_result(beside), "seeds": of_data(seeds)},
     "docs/performance.md": {
+        "peers": of_result(peers),
         "profile": of_result(profile),
         "learning_rates": of_data(learning_rates),
         "model_sizes": of_data(model_sizes),
