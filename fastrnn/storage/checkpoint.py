@@ -220,11 +220,17 @@ def save(path: AnyPath, checkpoint: Checkpoint) -> None:
         `load` would refuse.
     """
     with save_errors(path):
-        atomic.replace_file(atomic.real_path(path), to_bytes(checkpoint))
+        atomic.replace_file(atomic.real_path(path), *to_pieces(checkpoint))
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """The file that `save` writes; FastrnnError if it is one that `load` would refuse."""
+def to_pieces(checkpoint: Checkpoint) -> tuple[bytes, memoryview]:
+    """The file that `save` writes, its header and the rest.
+
+    Raises
+    ------
+    FastrnnError
+        If it is one that `load` would refuse.
+    """
     return seal(_build(checkpoint))
 
 

@@ -36,12 +36,12 @@ def require(condition: object, problem: str) -> None:
         raise FastrnnError(problem)
 
 
-def seal(buffer: io.BytesIO) -> bytes:
-    """An HDF5 file with an empty user block, sealed."""
-    data = buffer.getvalue()
+def seal(buffer: io.BytesIO) -> tuple[bytes, memoryview]:
+    """The sealed header of an HDF5 file with an empty user block, and the rest, not copied."""
+    data = buffer.getbuffer()
     require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
-    contents = memoryview(data)[USER_BLOCK:]
-    return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()) + contents
+    contents = data[USER_BLOCK:]
+    return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()), contents
 
 
 def _header(version: int, size: int, digest: bytes) -> bytes:
