@@ -297,11 +297,12 @@ def test_checkpoints_at_intervals(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Pace, "took", lambda *arguments: None)  # so all slices are short
     recorder = Recorder(lambda trainer: time.sleep(0.002))
     options = {"checkpoint_every": 0.0, "sample_every": 0, "keep": 99, "observers": [recorder]}
-    train(CORPUS, SMALL, epochs=3, path=path, **options)
+    config = replace(SMALL, epochs=3)
+    train(CORPUS, config, path=path, **options)
     updates = [update for update, _ in saved]
     assert updates == sorted(set(updates)) and len(updates) >= 3 and updates[-1] == 90
     assert {name for _, name in saved[:-1]} == {"fastrnn-saver"}
-    other = Trainer(CORPUS, SMALL)
+    other = Trainer(CORPUS, config)
     for update in updates[:-1]:
         while other.update < update:
             other.advance(1)
