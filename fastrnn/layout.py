@@ -21,7 +21,7 @@ from fastrnn.kernels.cell import Packed, Sizes, States
 from fastrnn.kernels.simd import VECTOR_BYTES, padded, row_length
 from fastrnn.kernels.tiles import register_lanes
 from fastrnn.memory import Array, total
-from fastrnn.parameters import Parameters, parameter_shapes
+from fastrnn.parameters import Parameters, parameter_shapes, state_shape
 
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 
@@ -306,6 +306,15 @@ def training_memory(config: Config, characters: int, threads: int = 1) -> int:
     layout = Layout(config, characters)
     arrays = weights_arrays(layout) | training_arrays(layout, config, threads)
     return total(arrays.values()) + total(arrays[name] for name in TRAINED)
+
+
+def saving_memory(config: Config, characters: int) -> int:
+    """Bytes that a checkpoint takes while it is written: a copy of the best and the last model and
+    of the optimizer, and the file, which is built in memory."""
+    shapes = parameter_shapes(config, characters).values()
+    arrays = (2 + len(state_names(config))) * sum(map(math.prod, shapes))
+    arrays += math.prod(state_shape(config, config.batch))
+    return 2 * arrays * np.dtype(config.dtype).itemsize
 
 
 def require_memory(what: str, bytes_of: Callable[..., int], config: Architecture) -> None:

@@ -81,6 +81,13 @@ BEGAN = time.monotonic()
     "--overwrite", is_flag=True, help="Replace a checkpoint that is already there; do not keep it."
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Keep the last N checkpoints beside the newest, as best.update-1200.h5.",
+)
+@click.option(
     "--ckpt-every",
     type=positive,
     default=defaults.CHECKPOINT_EVERY,
@@ -112,6 +119,7 @@ def train(
     vocabulary: str,
     path: str,
     overwrite: bool,
+    keep: int,
     ckpt_every: float,
     sample_every: int,
     sample_length: int,
@@ -166,6 +174,7 @@ def train(
             config,
             path=path,
             overwrite=overwrite,
+            keep=keep,
             checkpoint_every=ckpt_every,
             sample_every=sample_every,
             sample_length=sample_length,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import re
 import secrets
@@ -40,13 +41,19 @@ def real_path(path: AnyPath) -> str:
     return os.path.realpath(name)
 
 
-def numbered(target: str, number: int) -> str:
+def numbered(target: str, number: int | str) -> str:
     """`best.1.h5` for `best.h5`, shortened where the folder allows no name as long as that."""
     folder, name = os.path.split(target)
     stem, extension = os.path.splitext(name)
     if len(os.fsencode(extension)) > LONGEST_EXTENSION:
         stem, extension = name, ""
     return os.path.join(folder, _fitted(folder, stem, f".{number}{extension}"))
+
+
+def lock_name(target: str) -> str:
+    """`best.h5.lock` for `best.h5`."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, _fitted(folder, name, ".lock"))
 
 
 def _temporary_name(target: str, token: str) -> str:
@@ -69,7 +76,7 @@ def _fitted(folder: str, stem: str, ending: str) -> str:
 
 
 @contextmanager
-def temporary_file(target: str, *pieces: bytes) -> Iterator[str]:
+def temporary_file(target: str, *pieces: bytes | memoryview) -> Iterator[str]:
     """The path of a new file beside `target` that holds the pieces, safe on the disk.
 
     It is removed at the end if it still has this name. Until then it is locked, which shows that
@@ -140,12 +147,12 @@ def _lock(file: int, wait: bool) -> None:
 # Putting a file in place
 
 
-def replace_file(target: str, data: bytes) -> None:
-    """Put `data` into the file `target`, in one step, with the permissions of an older file."""
+def replace_file(target: str, *pieces: bytes | memoryview) -> None:
+    """Put the pieces into the file `target`, in one step, with the permissions of an older file."""
     exists = check_replaceable(target)
     if exists and protection(target):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    with temporary_file(target, data) as temporary:
+    with temporary_file(target, *pieces) as temporary:
         if exists:
             copy_mode(target, temporary)
         os.replace(temporary, target)
@@ -155,6 +162,16 @@ def replace_file(target: str, data: bytes) -> None:
 def copy_mode(source: str, target: str) -> None:
     """Give `target` the permissions of `source`."""
     os.chmod(target, stat.S_IMODE(os.stat(source).st_mode))
+
+
+def claim_numbered(source: str, target: str) -> str:
+    """Give the file `source` the first numbered name of `target` that is free, and return it."""
+    for number in itertools.count(1):
+        name = numbered(target, number)
+        with suppress(FileExistsError):
+            claim(source, name)
+            return name
+    raise AssertionError
 
 
 def claim(source: str, target: str) -> None:

@@ -11,9 +11,9 @@
 `_layout` is the one description of this, for writing and for reading. Two rules keep files safe:
 
 - The file is sealed by a checksum, which is verified before HDF5 sees a byte (sealed.py).
-- HDF5 never touches the disk. The file is built in memory and put in place in one step (atomic.py),
-  so at every moment the path holds a complete file, and a full disk is an ordinary error. (HDF5
-  itself, out of disk space, takes the whole process down.)
+- HDF5 never writes to the disk. The file is built in memory and put in place in one step
+  (atomic.py), so at every moment the path holds a complete file, and a full disk is an ordinary
+  error. (HDF5 itself, out of disk space, takes the whole process down.)
 
 A newer fastrnn reads the files of all older ones: what their format lacks is in `ADDED`, what it
 has elsewhere in `MOVED`.
@@ -31,7 +31,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from fastrnn.parameters import describe as describe_model
 from fastrnn.storage import atomic
 from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.hdf5 import JSON, REAL, TEXT, WHOLE, Layout, Reader, encode, reading, write
-from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unseal
+from fastrnn.storage.sealed import AGAIN, MAGIC, require, seal, unsealed
 from fastrnn.text.streams import chunks_per_epoch
 
 # What each format after the first has added to which part: the values that older files stand for,
@@ -220,11 +220,17 @@ def save(path: AnyPath, checkpoint: Checkpoint) -> None:
         `load` would refuse.
     """
     with save_errors(path):
-        atomic.replace_file(atomic.real_path(path), to_bytes(checkpoint))
+        atomic.replace_file(atomic.real_path(path), *to_pieces(checkpoint))
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """The file that `save` writes; FastrnnError if it is one that `load` would refuse."""
+def to_pieces(checkpoint: Checkpoint) -> tuple[bytes, memoryview]:
+    """The file that `save` writes, its header and the rest.
+
+    Raises
+    ------
+    FastrnnError
+        If it is one that `load` would refuse.
+    """
     return seal(_build(checkpoint))
 
 
@@ -248,7 +254,8 @@ def load(path: AnyPath) -> Checkpoint:
     """
     path = checks.path("path", path)
     try:
-        return _parse(*unseal(path))
+        with unsealed(path) as opened:
+            return _parse(*opened)
     except ValueError as error:
         raise FastrnnError(f"cannot load {shown(path)}: {error}") from error
     except MemoryError as error:
@@ -469,11 +476,11 @@ def _leaves(tree: Any, layout: dict[str, Any], path: str = "") -> Iterator[tuple
 # ... and back
 
 
-def _parse(data: bytes, version: int) -> Checkpoint:
+def _parse(file: BinaryIO, size: int, version: int) -> Checkpoint:
     """The checkpoint in a file of the format `version`."""
     try:
-        with reading(data) as file:
-            return _read_all(file, version)
+        with reading(file, size) as reader:
+            return _read_all(reader, version)
     except MemoryError:
         raise
     except Exception as error:  # h5py and json know a dozen kinds for the contents of strange files

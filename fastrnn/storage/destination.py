@@ -6,8 +6,9 @@
     ... with overwrite     replaces it
     a read-only one        leaves it, and takes best.1.h5
 
-Every later save replaces the one before. If some other file has come to the path meanwhile, it is
-left there, and the training goes on in best.1.h5.
+Every later save replaces the one before, which is kept under the name of its update where that is
+asked for, best.update-1200.h5. If some other file has come to the path meanwhile, it is left there,
+and the training goes on in best.1.h5.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import errno
 import itertools
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 
 from fastrnn import parameters
 from fastrnn.errors import FastrnnError
 from fastrnn.storage import atomic
-from fastrnn.storage.checkpoint import Checkpoint, load, save_errors, to_bytes
+from fastrnn.storage.checkpoint import Checkpoint, load, save_errors, to_pieces
 from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.sealed import MAGIC, USER_BLOCK
+
+_Pieces = tuple[bytes | memoryview, ...]
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,13 @@ class Destination:
         Where the training is to be saved; a symbolic link stays, and leads to the file.
     overwrite : bool
         Replace a checkpoint that is found instead of keeping it under another name.
+    keep : int
+        How many of its own checkpoints to keep beside the newest. Older ones are removed.
 
     Attributes
     ----------
+    update : int or None
+        After which the training was, when it was saved last; None if it was not yet.
     notices : list of str
         What to tell before the training starts: what will become of a checkpoint that is there.
 
@@ -73,8 +81,11 @@ class Destination:
         cannot be made and replaced.
     """
 
-    def __init__(self, path: AnyPath, overwrite: bool = False) -> None:
+    def __init__(self, path: AnyPath, overwrite: bool = False, keep: int = 0) -> None:
         self.notices: list[str] = []
+        self.update: int | None = None
+        self._keep = keep
+        self._history: list[tuple[str, _Identity]] = []  # the older ones that are kept
         self._given = os.fsdecode(path)
         self._ours: set[_Identity] = set()  # what may be replaced
         self._kept: _Identity | None = None  # of these, what first gets another name
@@ -115,7 +126,7 @@ class Destination:
             If it cannot.
         """
         with save_errors(self.path):
-            file = to_bytes(checkpoint), bytes(growth)
+            file = *to_pieces(checkpoint), bytes(growth)
             # While a file is written, the one before is still there.
             overwrites = self._ours and self._kept is None
             self._rehearse(() if overwrites else file, file)
@@ -136,17 +147,42 @@ class Destination:
             file before is unchanged, and the next call tries again.
         """
         with save_errors(self.path):
-            data = to_bytes(checkpoint)
-            written = _Identity(len(data), data[:USER_BLOCK])
+            header, contents = to_pieces(checkpoint)
+            written = _Identity(len(header) + len(contents), header)
             with (
-                atomic.temporary_file(self._target, data) as temporary,
+                atomic.temporary_file(self._target, header, contents) as temporary,
                 atomic.locked_folder(self._target),
             ):
                 self._ours.add(written)  # first, as an interruption may come at any moment
+                if self._keep and self.update not in (None, checkpoint.last.update):
+                    self._keep_current()
                 warning = self._place(temporary)
                 self._ours = {written}
+                self.update = checkpoint.last.update
             atomic.sync_folder(self._target)
+            self._forget_oldest()
         return warning
+
+    def rescue(self, checkpoint: Checkpoint) -> str:
+        """Write a checkpoint to where there is room: beside the path, or into the temporary folder.
+
+        Returns
+        -------
+        str
+            Its path.
+
+        Raises
+        ------
+        FastrnnError
+            If there is nowhere any.
+        """
+        with save_errors(self.path):
+            pieces = to_pieces(checkpoint)
+            with suppress(OSError), atomic.temporary_file(self._target, *pieces) as temporary:
+                return self._named(atomic.claim_numbered(temporary, self._target))
+            elsewhere = os.path.join(tempfile.gettempdir(), os.path.basename(self._target))
+            with atomic.temporary_file(elsewhere, *pieces) as temporary:
+                return atomic.claim_numbered(temporary, elsewhere)
 
     def _plan(self, found: _Identity, overwrite: bool) -> None:
         """Decide what becomes of the checkpoint that is there, and tell it."""
@@ -178,14 +214,14 @@ class Destination:
             if protection is None:
                 return self._replace(temporary, there)
             reason = f"{name} {protection}"
-        self._current = self._claim_numbered(temporary)
+        self._current = atomic.claim_numbered(temporary, self._target)
         return _elsewhere(reason, self.path)
 
     def _replace(self, temporary: str, there: _Identity) -> str | None:
         atomic.copy_mode(self._current, temporary)
         warning = None
         if there == self._kept:
-            aside = self._claim_numbered(self._current)
+            aside = atomic.claim_numbered(self._current, self._target)
             self._kept = None
             if aside != self._aside:
                 warning = (
@@ -195,18 +231,27 @@ class Destination:
         os.replace(temporary, self._current)
         return warning
 
-    def _claim_numbered(self, file: str) -> str:
-        """Give a file the first numbered name that is free."""
-        number = 1
-        while True:
-            name = atomic.numbered(self._target, number)
-            try:
-                atomic.claim(file, name)
-                return name
-            except FileExistsError:
-                number += 1
+    def _keep_current(self) -> None:
+        """Give what was saved last the name of its update, too."""
+        there = _Identity.at(self._current)
+        if there is None or there not in self._ours:
+            return
+        name = atomic.numbered(self._target, f"update-{self.update}")
+        try:
+            atomic.claim(self._current, name)
+        except FileExistsError:  # of another training, or this one was resumed
+            name = atomic.claim_numbered(self._current, name)
+        self._history.append((name, there))
 
-    def _rehearse(self, older: tuple[bytes, ...], newer: tuple[bytes, ...]) -> None:
+    def _forget_oldest(self) -> None:
+        """Remove what is more than was to be kept, now that the newest is safe."""
+        while len(self._history) > self._keep:
+            name, identity = self._history.pop(0)
+            if _Identity.at(name) == identity:
+                with suppress(OSError):
+                    os.unlink(name)
+
+    def _rehearse(self, older: _Pieces, newer: _Pieces) -> None:
         with (
             atomic.temporary_file(self._target, *older) as path,
             atomic.temporary_file(self._target, *newer) as temporary,

@@ -42,7 +42,7 @@ def check_picture(path: AnyPath) -> str:
     return suffix
 
 
-def write_all(file: io.RawIOBase, data: bytes) -> None:
+def write_all(file: io.RawIOBase, data: bytes | memoryview) -> None:
     """Write to a file without a buffer, which may take only a part at a time."""
     rest = memoryview(data)
     while rest:

@@ -1,4 +1,4 @@
-"""Named values in an HDF5 file, which is built and read in memory.
+"""Named values in an HDF5 file, which is built in memory.
 
 Both sides are told the kind and the shape of every dataset by its name. Whatever is not exactly
 like that is refused: no links to elsewhere, no compression, no other type, nothing besides.
@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -74,7 +74,6 @@ def _to_json(value: Any) -> bytes:
 
 
 def _from_json(name: str, text: bytes) -> Any:
-    require(len(text) <= MAX_JSON, f"{name} is longer than {MAX_JSON} bytes")
     value = json.loads(text)
     # This single comparison refuses repeated keys, NaN, 1e999 and whatever else one reader of JSON
     # takes differently from another.
@@ -83,8 +82,8 @@ def _from_json(name: str, text: bytes) -> Any:
 
 
 @contextmanager
-def reading(data: bytes) -> Iterator[Reader]:
-    """A reader of an HDF5 file.
+def reading(file: BinaryIO, size: int) -> Iterator[Reader]:
+    """A reader of an HDF5 file of so many bytes.
 
     Raises
     ------
@@ -92,8 +91,8 @@ def reading(data: bytes) -> Iterator[Reader]:
         Whatever h5py and json think of the contents of a strange file, and FastrnnError if a
         dataset is not what is asked for.
     """
-    with h5py.File(io.BytesIO(data), "r") as file:
-        yield Reader(file.id, len(data))
+    with h5py.File(file, "r") as tree:
+        yield Reader(tree.id, size)
 
 
 class Reader:
@@ -112,6 +111,8 @@ class Reader:
         dataset = self._dataset(name)
         stored = dataset.get_type()
         dtype = np.dtype(f"S{stored.get_size()}" if kind == JSON else kind)
+        short = kind != JSON or stored.get_size() <= MAX_JSON
+        require(short, f"{name} is longer than {MAX_JSON} bytes")
         require(dataset.shape == shape, f"{name} has the shape {dataset.shape} instead of {shape}")
         require(stored.equal(h5py.h5t.py_create(dtype)), f"{name} is not of type {kind}")
         array = np.empty(shape, dtype)

@@ -13,6 +13,9 @@ import io
 import os
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 from fastrnn.checks import listed
 from fastrnn.errors import FastrnnError
@@ -22,6 +25,7 @@ MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
 FORMATS = (1, 2, 3, 4)  # that this fastrnn reads; it writes the last
 USER_BLOCK = 512  # the smallest that HDF5 allows
 MAX_FILE = 2**33  # bytes; far above any model one trains on a CPU
+PIECE = 2**20  # bytes read at a time, as a strange file may be large
 
 # Magic, format, size of the user block, size of the file, SHA-256 of all after the user block; then
 # SHA-256 of these fields and zeros up to the end of the block. Future formats keep this header.
@@ -36,12 +40,12 @@ def require(condition: object, problem: str) -> None:
         raise FastrnnError(problem)
 
 
-def seal(buffer: io.BytesIO) -> bytes:
-    """An HDF5 file with an empty user block, sealed."""
-    data = buffer.getvalue()
+def seal(buffer: io.BytesIO) -> tuple[bytes, memoryview]:
+    """The sealed header of an HDF5 file with an empty user block, and the rest, not copied."""
+    data = buffer.getbuffer()
     require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
-    contents = memoryview(data)[USER_BLOCK:]
-    return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()) + contents
+    contents = data[USER_BLOCK:]
+    return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()), contents
 
 
 def _header(version: int, size: int, digest: bytes) -> bytes:
@@ -57,8 +61,9 @@ def may_begin_sealed(start: bytes) -> bool:
     return start == _header(version, size, digest)
 
 
-def unseal(path: AnyPath) -> tuple[bytes, int]:
-    """All bytes of a sealed file, and its format.
+@contextmanager
+def unsealed(path: AnyPath) -> Iterator[tuple[BinaryIO, int, int]]:
+    """A sealed file that is as it was written, open at its start, its size and its format.
 
     Raises
     ------
@@ -86,8 +91,10 @@ def unseal(path: AnyPath) -> tuple[bytes, int]:
         require(version in FORMATS, newer)
         wrong = f"it is damaged, it has {actual} bytes instead of {size}; {AGAIN}"
         require(actual == size and USER_BLOCK < size <= MAX_FILE, wrong)
+        found = hashlib.sha256()
+        while piece := file.read(PIECE):
+            found.update(piece)
+        good = found.digest() == digest
+        require(good, f"it is damaged, its contents do not match their checksum; {AGAIN}")
         file.seek(0)
-        data = file.read(size)
-    good = hashlib.sha256(memoryview(data)[USER_BLOCK:]).digest() == digest
-    require(good, f"it is damaged, its contents do not match their checksum; {AGAIN}")
-    return data, version
+        yield file, size, version

@@ -13,17 +13,19 @@ from fastrnn import checks, memory
 from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
-from fastrnn.layout import REMEDIES
+from fastrnn.layout import REMEDIES, require_memory, saving_memory, training_memory
 from fastrnn.model import Model
 from fastrnn.storage.checkpoint import Checkpoint
 from fastrnn.storage.destination import Destination
 from fastrnn.storage.files import AnyPath
+from fastrnn.storage.lock import only_training
 from fastrnn.text.corpus import Corpus
 from fastrnn.threads import usable_threads, useful_threads
 from fastrnn.training.diagnosis import diagnose
 from fastrnn.training.observers import Observer, Observers
 from fastrnn.training.pace import Pace
 from fastrnn.training.progress import Notes
+from fastrnn.training.saver import Saver
 from fastrnn.training.signals import Signals
 from fastrnn.training.start import VOCABULARIES, architecture_of, carried_over, model_of
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
@@ -41,6 +43,7 @@ def train(
     updates: int | None = None,
     path: AnyPath | None = None,
     overwrite: bool = False,
+    keep: int = 0,
     checkpoint_every: float = CHECKPOINT_EVERY,
     sample_every: int = SAMPLE_EVERY,
     sample_length: int = SAMPLE_LENGTH,
@@ -62,11 +65,15 @@ def train(
         In place of those of `config`, both: stop after so many passes over the text, or updates, or
         at whichever comes first if both are given.
     path : str or path-like, optional
-        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
-        SIGTERM or SIGHUP stops the training; not by a training that ends before its first update.
-        A checkpoint that is there is kept under the next free name, best.1.h5 for best.h5.
+        Checkpoint file, written every `checkpoint_every` seconds while the training goes on, at the
+        end, and when SIGINT, SIGTERM or SIGHUP stops it; not by a training that ends before its
+        first update. A checkpoint that is there is kept under the next free name, best.1.h5 for
+        best.h5. While best.h5.lock is there, no other training may save there.
     overwrite : bool
         Replace that checkpoint instead.
+    keep : int
+        How many of this training's checkpoints to keep beside the newest, each under the name of
+        its update, best.update-1200.h5.
     checkpoint_every : float
         Seconds.
     sample_every, sample_length : int
@@ -97,9 +104,11 @@ def train(
     Raises
     ------
     FastrnnError
-        If the text is too short, `init_from` is of another architecture, the checkpoint cannot be
-        written, or the loss is not finite any more; in the last case the checkpoint holds the
-        training as it was shortly before.
+        If the text is too short, `init_from` is of another architecture, another training saves
+        to `path`, the checkpoint cannot be written, or the loss is not finite any more; in the last
+        case the checkpoint holds the training as it was shortly before. A failure to write it ends
+        no training; and what cannot be written at the end is saved beside it, or in the temporary
+        folder, as the message says.
     KeyboardInterrupt, SystemExit
         After SIGINT of a training with a path, or SIGTERM and SIGHUP, with the checkpoint written
         if there was an update.
@@ -116,6 +125,7 @@ def train(
         config = replace(config, epochs=epochs, updates=updates)
     path = None if path is None else checks.path("path", path)
     overwrite = checks.instance("overwrite", overwrite, bool)
+    keep = checks.whole("keep", keep)
     checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
     sample_every = checks.whole("sample_every", sample_every)
     sample_length = checks.whole("sample_length", sample_length)
@@ -131,22 +141,54 @@ def train(
     else:
         threads = usable_threads(threads)
     tell = Observers([Notes()] if observers is None else observers)
-    destination = None if path is None else Destination(path, overwrite)
-    if destination is not None:
+
+    def run(saver: Saver | None) -> Checkpoint:
+        # Can be interrupted: there is nothing to save yet.
+        with compilation_notice(lambda: tell.noted(COMPILING)):
+            trainer = Trainer(corpus, config, threads, start)
+        return _run(trainer, saver, checkpoint_every, sample_every, sample_length, tell)
+
+    if path is None:
+        return run(None)
+    with only_training(path) as warning:
+        destination = Destination(path, overwrite, keep)
         # A warning if it is not where it was asked to be.
         say = tell.noted if destination.path == path else tell.warned
         for notice in destination.notices:
             say(notice)
-    # Can be interrupted: there is nothing to save yet.
-    with compilation_notice(lambda: tell.noted(COMPILING)):
-        trainer = Trainer(corpus, config, threads, start)
-    if destination is not None:
-        destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
+        if warning is not None:
+            tell.warned(warning)
+        _require_memory(config, len(corpus.vocabulary), threads)
+        return run(Saver(destination, tell))
+
+
+def _require_memory(config: Config, characters: int, threads: int) -> None:
+    """Raise FastrnnError if there is too little memory for a training that saves meanwhile."""
+
+    def needed(config: Config) -> int:
+        return training_memory(config, characters, threads) + saving_memory(config, characters)
+
+    require_memory("the training", needed, config)
+
+
+def _run(
+    trainer: Trainer,
+    saver: Saver | None,
+    checkpoint_every: float,
+    sample_every: int,
+    sample_length: int,
+    tell: Observer,
+) -> Checkpoint:
+    """Train to the end, or until a signal."""
+    if saver is not None:
+        # The curve grows, by so many bytes each.
+        saver.destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)
     end = trainer.end
     with Signals() as signals:
         tell.started(trainer, end)
         started = saved = time.monotonic()
-        pace = Pace(threads)
+        pace = Pace(trainer.threads)
+        ends_well = False
 
         def stop() -> bool:
             return signals.received is not None
@@ -178,18 +220,18 @@ def train(
                 if trainer.out_of_patience and trainer.update < end:
                     tell.noted(_stopped_early(trainer))
                     break
-                if destination is not None and now - saved >= checkpoint_every:
-                    try:
-                        _save(destination, trainer.checkpoint(), tell)
-                    except FastrnnError as error:
-                        tell.warned(f"{error}; the training goes on")
-                    saved = time.monotonic()
+                if saver is not None:
+                    saver.look()
+                    if now - saved >= checkpoint_every and not saver.is_busy:
+                        saver.start(trainer.checkpoint())
+                        saved = now
             if not stop():
                 trainer.test(stop)
                 trainer.seconds = time.monotonic() - started
+            ends_well = True
         finally:
-            checkpoint = _finish(trainer, destination, tell)
-    if signals.received == signal.SIGINT and path is not None:
+            checkpoint = _finish(trainer, saver, tell, ends_well)
+    if signals.received == signal.SIGINT and saver is not None:
         raise KeyboardInterrupt
     if signals.received not in (None, signal.SIGINT):
         raise SystemExit(128 + signals.received)
@@ -204,22 +246,22 @@ def _stopped_early(trainer: Trainer) -> str:
     )
 
 
-def _save(destination: Destination, checkpoint: Checkpoint, tell: Observer) -> None:
-    if warning := destination.save(checkpoint):
-        tell.warned(warning)
-
-
-def _finish(trainer: Trainer, destination: Destination | None, tell: Observer) -> Checkpoint:
+def _finish(trainer: Trainer, saver: Saver | None, tell: Observer, ends_well: bool) -> Checkpoint:
     """Save, and tell of the end, even if saving fails."""
     checkpoint = trainer.checkpoint()
-    path = None
+    path = error = None
     try:
-        # A training that was stopped before its first update replaces no older one.
-        if destination is not None and (trainer.update > 0 or not os.path.exists(destination.path)):
-            _save(destination, checkpoint, tell)
-            path = destination.path
+        if saver is not None:
+            saver.wait()
+            # A training that was stopped before its first update replaces no older one.
+            if trainer.update > 0 or not os.path.exists(saver.destination.path):
+                path, error = saver.finish(checkpoint)
+        if error is not None and not ends_well:  # another error is on its way
+            tell.warned(str(error))
         for warning in diagnose(checkpoint):
             tell.warned(warning)
+        if error is not None and ends_well:
+            raise error
     finally:
         tell.ended(checkpoint, path)
     return checkpoint

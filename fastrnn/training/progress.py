@@ -20,7 +20,7 @@ from fastrnn.checks import counted
 from fastrnn.config import describe_training
 from fastrnn.console import ERR, OUT, ModelText, reason_of
 from fastrnn.errors import FastrnnError
-from fastrnn.layout import training_memory
+from fastrnn.layout import saving_memory, training_memory
 from fastrnn.memory import shown_bytes
 from fastrnn.parameters import describe, loss_in_words, per_character
 from fastrnn.storage.checkpoint import Checkpoint, Sample
@@ -134,7 +134,8 @@ class Progress(Notes):
             f"{corpus.name}: {counted(corpus.length, 'character')}, {len(corpus.vocabulary)} "
             f"distinct; {counted(trainer.streams.chunks, 'update')} an epoch\n"
             f"{describe(config, characters)}; {describe_training(config)}; "
-            f"{shown_bytes(memory)} of memory"
+            f"{shown_bytes(memory)} of memory, "
+            f"{shown_bytes(memory + saving_memory(config, characters))} while it is saved"
         )
         self._epochs = -(-updates // trainer.streams.chunks)
         self._text = ModelText(trainer.corpus_info.encoding)

@@ -160,6 +160,48 @@ def test_check_refuses_what_save_would(path, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def after(update):
+    return replace(example(), last=replace(example().last, update=update))
+
+
+def test_the_last_ones_are_kept(path, tmp_path, links):
+    """Whatever else has such a name stays, and an update that is saved twice is kept once."""
+    (tmp_path / "best.update-50.h5").write_text("mine")
+    save(path, checkpoint(1))
+    destination = Destination(path, keep=2)
+    seen = []
+    for update in (40, 50, 60, 60, 70):
+        destination.save(after(update))
+        seen.append(sorted(set(os.listdir(tmp_path)) - {"best.h5", "best.1.h5"}))
+    mine, forties = "best.update-50.h5", "best.update-40.h5"
+    fifties, sixties = "best.update-50.1.h5", "best.update-60.h5"
+    assert seen == [
+        [mine],
+        [forties, mine],
+        [forties, fifties, mine],
+        [forties, fifties, mine],
+        [fifties, mine, sixties],
+    ]
+    assert [load(tmp_path / name).last.update for name in (fifties, sixties)] == [50, 60]
+    assert (load(path).last.update, load(tmp_path / "best.1.h5").seconds) == (70, 1)
+
+    (tmp_path / fifties).write_text("mine by now")
+    destination.save(after(80))
+    assert (tmp_path / fifties).read_text() == "mine by now"
+
+
+def test_none_is_removed_before_the_newest_is_safe(path, tmp_path, monkeypatch):
+    destination = Destination(path, keep=1)
+    for update in (40, 50):
+        destination.save(after(update))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing(OSError(errno.EIO, "Input/output error")))
+        refusal(destination.save, after(60))
+    assert {load(file).last.update for file in tmp_path.iterdir()} == {40, 50}
+    destination.save(after(70))
+    assert {load(file).last.update for file in tmp_path.iterdir()} == {50, 70}
+
+
 # What happens meanwhile
 
 
