@@ -307,7 +307,7 @@ class Model:
                         "the others are empty, known or repeated; ask for fewer, or take a higher "
                         "temperature"
                     )
-                line = prime + line
+                line = (prime + line).removesuffix("\r")  # of models of bytes
                 if line and line not in left_out:
                     found += 1
                     if unique:
