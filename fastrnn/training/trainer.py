@@ -20,7 +20,7 @@ from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, La
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.streams import EncodedText, Lines, held_out, in_order, next_line
 from fastrnn.training import schedule
-from fastrnn.training.diagnosis import smaller_clip
+from fastrnn.training.diagnosis import calmer
 from fastrnn.training.schedule import total_updates
 from fastrnn.training.start import Start, fresh
 from fastrnn.training.validation import HeldOut
@@ -199,9 +199,7 @@ class Trainer:
             self.network.restore_state(before)
             update = self.update + 1 + int(np.argmin(finite))
             raise FastrnnError(
-                f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or "
-                f"{smaller_clip(self.config)}"
+                f"the loss is not finite any more at update {update}; {calmer(self.config)}"
             )
         self.smooth_loss = record.smooth_loss
         if record.lowest_index >= 0:
@@ -252,8 +250,7 @@ class Trainer:
             return None
         if not math.isfinite(loss):
             raise FastrnnError(
-                f"the validation loss is not finite at update {self.update}; try a lower learning "
-                f"rate than {self.config.learning_rate:g}, or {smaller_clip(self.config)}"
+                f"the validation loss is not finite at update {self.update}; {calmer(self.config)}"
             )
         validation = Validation(self.update, loss)
         self.validations.append(validation)

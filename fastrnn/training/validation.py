@@ -51,7 +51,7 @@ class HeldOut:
             has, noun, least = len(text.starts), "lines", 1
         if has < least:
             raise FastrnnError(
-                f"{share} holds out {has} of the text's {noun}, but at least {least} must be; "
+                f"{share} holds out {has} of the text's {noun}, but at least {least} are needed; "
                 f"give a longer text or a larger {share}"
             )
         self._batch = min(max(self.characters // LEAST, 1), STREAMS)
