@@ -67,7 +67,7 @@ PURPOSES = {
     "large": "some minutes: the best text",
 }
 
-ORDER = 10  # of magnitude
+MAGNITUDE = 10  # times as many parameters as characters, or as few, are of the same order
 
 MEASURED = Path(__file__).with_name("measured.json")
 
@@ -159,9 +159,9 @@ def fit(config: Config, length: int, characters: int) -> str | None:
 
     best = min(PRESETS.keys() - {"reference"}, key=ratio)
     counts = f"{parameters:,} parameters for {length:,} characters of text"
-    if parameters > ORDER * length:
+    if parameters > MAGNITUDE * length:
         expect = "the model will know the text by heart before it writes well"
-    elif ORDER * parameters < length:
+    elif MAGNITUDE * parameters < length:
         expect = "a larger model learns more from it"
     else:
         return None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fastrnn.checks import Real, Whole, setting, shown_value
 from fastrnn.config import (
     CHOICES,
+    LOSSES,
     MODELS,
     Architecture,
     Config,
@@ -201,6 +202,14 @@ def test_loss_as_a_mean() -> None:
     )
 
 
+def test_sgd_makes_the_same_steps_for_a_sum_and_a_mean() -> None:
+    """The gradient of a sum over T characters is T times as large."""
+    assert Config(optimizer="sgd").learning_rate == 0.005
+    for T in (25, 50):
+        summed, mean = (Config(optimizer="sgd", loss=loss, seq_length=T) for loss in LOSSES)
+        assert summed.learning_rate * T == mean.learning_rate == 0.125
+
+
 def test_every_default_is_within_its_bounds() -> None:
     tables = [*MODELS.values(), *(row for options in CHOICES.values() for row in options.values())]
     for name, value in ((name, value) for table in tables for name, value in table.items()):
@@ -213,7 +222,11 @@ def test_defaults_in_words() -> None:
     assert default_in_words("beta1") == "0.9 with adam and adamw"
     assert default_in_words("clip") == "5 for one vanilla layer; inf for gated or deep models"
     assert default_in_words("clip_norm") == (
-        "inf for one vanilla layer; 1 per character for gated or deep models"
+        "inf for one vanilla layer; 1 (times --seq-length for a sum) for gated or deep models"
+    )
+    assert default_in_words("learning_rate") == (
+        "0.1 with adagrad; 0.002 with rmsprop, adam and adamw; "
+        "0.125 (over --seq-length for a sum) with sgd"
     )
     assert default_in_words("epochs") == "9, unless --updates"
     assert default_in_words("hidden") is None
