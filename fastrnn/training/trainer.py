@@ -63,7 +63,7 @@ class Validation:
 def line_end_of(corpus: Corpus) -> int:
     """The code of the line end, between the items of a text."""
     if "\n" not in corpus.vocabulary.characters:
-        raise FastrnnError("lines is True, but the text is one line; leave it out")
+        raise FastrnnError("lines is True, but the text is one line; train without")
     return int(corpus.vocabulary.encode("\n")[0])
 
 
