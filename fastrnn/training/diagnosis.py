@@ -79,7 +79,8 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
             f"the smooth loss ends at {last.smooth_loss:.4g}, far above its lowest, "
             f"{best.smooth_loss:.4g} at update {best.update:,}; {calmer(config)}"
         ]
-    if best.validation_loss is not None:
+    # With patience the training has ended there.
+    if best.validation_loss is not None and config.patience is None:
         ended = checkpoint.history.validation_loss[-1]
         learns = last.smooth_loss < best.smooth_loss
         if learns and read_since >= 1 and ended > best.validation_loss + RISE:

@@ -97,6 +97,9 @@ def test_diagnosis_of_validation(checkpoint, validation, loss, word) -> None:
     assert len(warnings) == (word is not None)
     assert word is None or word in warnings[0]
     assert failed(trained) == (word == "no update improved")
+    if word is not None:  # with patience it has ended there
+        trained.config = replace(trained.config, val_fraction=0.1, patience=1)
+        assert len(diagnose(trained)) == failed(trained)
 
 
 @pytest.mark.parametrize(
