@@ -71,9 +71,14 @@ def trial(text: str, options: list[str], seed: int) -> dict[str, Any]:
         }
 
 
+def presets_of_texts() -> list[str]:
+    """The presets but those that take the lines for items, whose loss is of something else."""
+    return [name for name in presets.PRESETS if not presets.preset(name).lines]
+
+
 def of_presets(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The rows of each preset as it is, by its name."""
-    rows = {name: f"--preset {name}" for name in presets.PRESETS}
+    rows = {name: f"--preset {name}" for name in presets_of_texts()}
     found = {
         name: [row for row in result["rows"] if row["options"] == options]
         for name, options in rows.items()
@@ -137,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     result = json.loads(path.read_text()) if path.exists() else {"rows": []}
     trials = options.trials
     if options.presets:
-        trials = [*trials, *(f"--preset {name}" for name in presets.PRESETS)]
+        trials = [*trials, *(f"--preset {name}" for name in presets_of_texts())]
     if trials:
         result = origin("quality", arguments) | {"corpus": options.corpus, "rows": result["rows"]}
     for words in trials:

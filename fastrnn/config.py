@@ -8,6 +8,7 @@ tables `MODELS` and `CHOICES`, and nowhere else.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -21,6 +22,11 @@ ORDERS = ("sequential", "chunks", "random")
 MOST_THREADS = 1024
 MOST_LAYERS = 1000
 MOST = 2**31 - 1  # of anything else
+# The smallest normal number of each type, the largest below 1, and the largest.
+NUMBERS = {
+    "float32": (2.0**-126, 1 - 2.0**-24, 2.0**128 - 2.0**104),
+    "float64": (sys.float_info.min, 1 - 2.0**-53, sys.float_info.max),
+}
 
 EPOCHS = 9
 SAMPLE_EVERY = 10_000  # updates
@@ -28,8 +34,22 @@ SAMPLE_LENGTH = 200  # characters
 CHECKPOINT_EVERY = 60.0  # seconds
 
 
-class PerCharacter(float):
-    """A default for one character of a sequence, where the loss is summed over them."""
+class OfMean(float):
+    """A default for a loss that is the mean over a sequence, and so is its gradient."""
+
+    words = "{:g} (times --seq-length for a sum)"
+
+    def for_sum_of(self, length: int) -> float:
+        return float(self) * length
+
+
+class RateOfMean(OfMean):
+    """A learning rate for that: so a step is the same with the mean and with the sum."""
+
+    words = "{:g} (over --seq-length for a sum)"
+
+    def for_sum_of(self, length: int) -> float:
+        return float(self) / length
 
 
 # What there is to choose, and the settings that each choice uses, with their defaults. They are
@@ -62,7 +82,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.01,
     },
     "sgd": {
-        "learning_rate": 0.005,  # the reference experiment trains at it, and not at twice as much
+        # 0.005 for a sum over 25: the reference experiment trains at it, not at twice as much
+        "learning_rate": RateOfMean(0.125),
         "momentum": 0.0,
         "nesterov": False,
         "weight_decay": 0.0,
@@ -88,7 +109,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "gated or deep models": {
         "optimizer": "adam",
         "clip": math.inf,
-        "clip_norm": PerCharacter(1.0),
+        "clip_norm": OfMean(1.0),
         "init": "torch",
     },
 }
@@ -283,6 +304,7 @@ class Config(Architecture):
             self._complete(options[chosen])
         if self.epochs is None and self.updates is None:
             self._complete({"epochs": EPOCHS})
+        self._refuse_extremes()
         if self.nesterov and self.momentum == 0:
             raise FastrnnError("nesterov is True, but there is no momentum; give one, such as 0.9")
         if self.schedule == "exponential" and self.final_rate == 0:
@@ -315,8 +337,8 @@ class Config(Architecture):
         """Give the settings that were left out their defaults."""
         for name, value in defaults.items():
             if getattr(self, name) is None:
-                if isinstance(value, PerCharacter):
-                    value = float(value) * self.loss_length
+                if isinstance(value, OfMean):
+                    value = value.for_sum_of(self.loss_length)
                 object.__setattr__(self, name, value)
 
     def _refuse_unused(self, choice: str, chosen: str, options: dict[str, dict[str, Any]]) -> None:
@@ -328,6 +350,35 @@ class Config(Architecture):
                     f"{option_name(one.name)} is {value}, but {choice} {chosen} does not use it; "
                     f"leave it out, or take {listed(users, 'or')}"
                 )
+
+    def _refuse_extremes(self) -> None:
+        """Refuse numbers that would be 0, 1 or infinite in the type of the model, and learning
+        rates with which the weights decay by more than all that they are."""
+        smallest, below_one, largest = NUMBERS[self.dtype]
+        for one in fields(self):
+            bounds, value = one.metadata["bounds"], getattr(self, one.name)
+            if not isinstance(bounds, Real) or value in (None, 0, math.inf):
+                continue
+            most = below_one if bounds.below == 1 else largest
+            if not smallest <= value <= most:
+                raise FastrnnError(
+                    f"{option_name(one.name)} is {value!r}, but {self.dtype} has numbers from "
+                    f"{smallest:.8g} to {most:.8g} for it; give one of these"
+                    + ", or take the dtype float64"
+                    * (self.dtype == "float32")
+                )
+        highest = self.learning_rate * max(self.input_rate, 1.0)
+        if highest > largest:
+            raise FastrnnError(
+                f"input-rate is {self.input_rate!r} times the learning rate {self.learning_rate!r},"
+                f" which is too large for {self.dtype}; give a smaller one"
+            )
+        if self.optimizer in ("adamw", "sgd") and highest * self.weight_decay > 1:
+            raise FastrnnError(
+                f"weight-decay is {self.weight_decay!r}, which at the highest learning rate, "
+                f"{highest:g}, takes more from the weights than they are; give at most "
+                f"{1 / highest:.3g}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary for JSON, which has no infinity: no clipping is None there."""
@@ -387,9 +438,8 @@ OTHER_DEFAULTS = {
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}" + " per character" * isinstance(value, PerCharacter)
-    return str(value)
+    words = value.words if isinstance(value, OfMean) else "{:g}"
+    return words.format(value) if isinstance(value, float) else str(value)
 
 
 def describe_training(config: Config) -> str:

@@ -86,7 +86,7 @@ class Model:
         checkpoint : Checkpoint
             From `fastrnn.train` or `fastrnn.load_checkpoint`.
         last : bool
-            The model as it was when the training ended, instead of that of the lowest smooth loss.
+            The model as it was when the training ended, instead of that of the lowest loss.
         """
         made_by = "fastrnn.train or fastrnn.load_checkpoint"
         checkpoint = checks.instance("checkpoint", checkpoint, Checkpoint, made_by)
@@ -307,7 +307,7 @@ class Model:
                         "the others are empty, known or repeated; ask for fewer, or take a higher "
                         "temperature"
                     )
-                line = prime + line
+                line = (prime + line).removesuffix("\r")  # of models of bytes
                 if line and line not in left_out:
                     found += 1
                     if unique:
@@ -512,7 +512,7 @@ def load(path: AnyPath, last: bool = False) -> Model:
     path : str or path-like
         A file written by `fastrnn train`.
     last : bool
-        The model as it was when the training ended, instead of that of the lowest smooth loss.
+        The model as it was when the training ended, instead of that of the lowest loss.
 
     Raises
     ------

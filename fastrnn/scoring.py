@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastrnn.errors import FastrnnError
 from fastrnn.evaluation import Evaluator
 from fastrnn.network import Weights
 from fastrnn.text.vocabulary import Vocabulary
@@ -135,7 +136,6 @@ def score_lines(
     end = "\n" if "\n" in vocabulary.characters else ""
     begin = vocabulary.encode(start).astype(np.int32)
     waiting: list[tuple[int, str, int, np.ndarray]] = []
-    offset = 0
 
     def flush() -> Iterator[LineScore]:
         scores: dict[int, Score] = {}
@@ -158,11 +158,13 @@ def score_lines(
     for number, line in enumerate(lines, 1):
         if line:
             text, lacking = vocabulary.fit(line, unknown)
-            codes = vocabulary.encode(text + end, offset)
+            try:
+                codes = vocabulary.encode(text + end)
+            except FastrnnError as error:
+                raise FastrnnError(f"in line {number}, {error}") from error
             waiting.append((number, line, lacking, np.append(begin, codes).astype(np.int32)))
             if len(waiting) == LINES_SORTED * batch:
                 yield from flush()
-        offset += len(line) + 1
     yield from flush()
 
 
@@ -177,16 +179,17 @@ def most_surprising(lines: Iterable[LineScore], count: int | None = None) -> lis
 
 
 def lines_of(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in pieces, without their ends."""
+    """The lines of a text that comes in pieces, without their ends: those of bytes may have
+    ``\\r\\n``, as nothing of them is changed."""
     begun: list[str] = []
     for piece in pieces:
         first, *others = piece.split("\n")
         begun.append(first)
         if others:
-            yield "".join(begun)
-            yield from others[:-1]
+            yield "".join(begun).removesuffix("\r")
+            yield from (line.removesuffix("\r") for line in others[:-1])
             begun = [others[-1]]
-    if last := "".join(begun):
+    if last := "".join(begun).removesuffix("\r"):
         yield last
 
 

@@ -64,6 +64,25 @@ def test_synth_writes_lines(folder: Path) -> None:
     assert [json.loads(row)["line"] for row in rows] == lines
 
 
+def test_lines_of_bytes_end_as_they_like(folder: Path) -> None:
+    """With a carriage return, which no line has in it."""
+    text = folder / "names.dos"
+    text.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    corpus = fastrnn.read_corpus(text, "bytes")
+    config = fastrnn.Config(hidden=20, seq_length=10, updates=300, lines=True, learning_rate=0.05)
+    path = folder / "bytes.h5"
+    fastrnn.train(corpus, config, path=path, sample_every=0, observers=[])
+    model = fastrnn.load(path)
+    assert model.probabilities("\nanna\r")[-1] < 0.01  # it was not trained on
+    asked = ("--lines", 20, "--seed", 1, "--temperature", 0.5)
+    known = CliRunner().invoke(cli, ["novelty", str(path), str(text), *map(str, asked)])
+    assert "novel      0.0 %" in known.stdout
+    others = CliRunner().invoke(cli, ["synth", str(path), "--novel", str(text), *map(str, asked)])
+    assert not set(others.stdout.splitlines()) & set(TEXT.split())
+    scores = CliRunner().invoke(cli, ["score", str(path), str(text), "--per-line", "--top", "1"])
+    assert scores.stdout.splitlines()[-1].split()[-1] in TEXT.split()
+
+
 def test_lines_that_were_found_are_not_lost(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr("fastrnn.model.MORE_TRIES", 0)
     monkeypatch.setattr("fastrnn.model.TRIES", 1)

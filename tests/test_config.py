@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from fastrnn.checks import Real, Whole, setting, shown_value
 from fastrnn.config import (
     CHOICES,
+    LOSSES,
     MODELS,
     Architecture,
     Config,
     default_in_words,
     describe_training,
     model_kind,
+    option_name,
     state_names,
 )
 from fastrnn.errors import FastrnnError
@@ -82,7 +84,31 @@ def test_refused(field: str, value: object, wanted: str) -> None:
 def test_limits() -> None:
     Config(hidden=1, seq_length=1, batch=1, seed=2**31 - 1, sigma=0.0, clip=math.inf)
     Config(optimizer="adam", beta1=0, beta2=0, warmup=0, epochs=0, updates=2**63 - 1)
-    Config(schedule="cosine", final_rate=0, dropout=math.nextafter(1, 0), clip_norm=math.inf)
+    last = math.nextafter(1, 0)
+    Config(schedule="cosine", final_rate=0, dropout=last, clip_norm=math.inf, dtype="float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_that_the_type_has(dtype: str) -> None:
+    kind = np.dtype(dtype).type
+    info, one = np.finfo(kind), kind(1)
+    below_one = float(np.nextafter(one, kind(0)))
+    Config(optimizer="adam", dtype=dtype, epsilon=float(info.tiny), beta2=below_one)
+    Config(optimizer="adam", dtype=dtype, weight_decay=float(info.max))
+    if dtype == "float64":
+        return
+    for name, value in {
+        "epsilon": 1e-39,
+        "beta2": 0.99999999,
+        "weight_decay": 1e39,
+        "input_rate": 1e39,
+    }.items():
+        most = below_one if name == "beta2" else info.max
+        assert refusal(optimizer="adam", **{name: value}) == (
+            f"{option_name(name)} is {value}, but float32 has numbers from {info.tiny:.8g} to "
+            f"{most:.8g} for it; give one of these, or take the dtype float64"
+        )
+        Config(optimizer="adam", dtype="float64", **{name: value})
 
 
 def test_whole_numbers_for_real_ones() -> None:
@@ -176,6 +202,14 @@ def test_loss_as_a_mean() -> None:
     )
 
 
+def test_sgd_makes_the_same_steps_for_a_sum_and_a_mean() -> None:
+    """The gradient of a sum over T characters is T times as large."""
+    assert Config(optimizer="sgd").learning_rate == 0.005
+    for T in (25, 50):
+        summed, mean = (Config(optimizer="sgd", loss=loss, seq_length=T) for loss in LOSSES)
+        assert summed.learning_rate * T == mean.learning_rate == 0.125
+
+
 def test_every_default_is_within_its_bounds() -> None:
     tables = [*MODELS.values(), *(row for options in CHOICES.values() for row in options.values())]
     for name, value in ((name, value) for table in tables for name, value in table.items()):
@@ -188,7 +222,11 @@ def test_defaults_in_words() -> None:
     assert default_in_words("beta1") == "0.9 with adam and adamw"
     assert default_in_words("clip") == "5 for one vanilla layer; inf for gated or deep models"
     assert default_in_words("clip_norm") == (
-        "inf for one vanilla layer; 1 per character for gated or deep models"
+        "inf for one vanilla layer; 1 (times --seq-length for a sum) for gated or deep models"
+    )
+    assert default_in_words("learning_rate") == (
+        "0.1 with adagrad; 0.002 with rmsprop, adam and adamw; "
+        "0.125 (over --seq-length for a sum) with sgd"
     )
     assert default_in_words("epochs") == "9, unless --updates"
     assert default_in_words("hidden") is None
@@ -228,6 +266,15 @@ def test_settings_that_contradict_each_other() -> None:
         "nesterov is True, but there is no momentum; give one, such as 0.9"
     )
     assert Config(optimizer="sgd", nesterov=True, momentum=0.9).nesterov is True
+    assert refusal(input_rate=1e38, learning_rate=100.0) == (
+        "input-rate is 1e+38 times the learning rate 100.0, which is too large for float32; give a "
+        "smaller one"
+    )
+    Config(optimizer="adamw", learning_rate=0.5, weight_decay=2, input_rate=0.1)
+    assert refusal(optimizer="adamw", learning_rate=0.5, weight_decay=2, input_rate=50.0) == (
+        "weight-decay is 2.0, which at the highest learning rate, 25, takes more from the weights "
+        "than they are; give at most 0.04"
+    )
     assert refusal(schedule="exponential", final_rate=0) == (
         "final-rate is 0, which an exponential never reaches; give a positive number, or take the "
         "schedule cosine"
@@ -269,12 +316,9 @@ def values_of(name: str) -> st.SearchStrategy:
     if isinstance(bounds, Whole):
         return st.integers(bounds.lowest, bounds.highest)
     if isinstance(bounds, Real):
-        return st.floats(
-            0,
-            bounds.below,
-            exclude_min=not bounds.zero,
-            exclude_max=not bounds.infinity,
-        )
+        numbers = st.floats(1e-30, 0.999)
+        special = [0.0] * bounds.zero + [math.inf] * bounds.infinity
+        return numbers | st.sampled_from(special) if special else numbers
     return st.sampled_from(bounds) if isinstance(bounds, tuple) else st.booleans()
 
 

@@ -26,12 +26,13 @@ def test_every_value_can_be_overridden():
     # How long it trains is one or the other.
     assert (preset("small", epochs=5).epochs, preset("small", epochs=5).updates) == (5, None)
     assert (preset("small", updates=5).epochs, preset("small", updates=5).updates) == (None, 5)
+    assert preset("lines").patience and preset("lines", val_fraction=0).patience is None
     with pytest.raises(FastrnnError, match="preset is 'huge', but must be reference, small, med"):
         preset("huge")
 
 
 def test_presets_grow():
-    sizes = [size(preset(name), 65) for name in PRESETS]
+    sizes = [size(preset(name), 65) for name in ("reference", "small", "medium", "large")]
     assert sizes == sorted(sizes)
     assert size(Config(hidden=5), 7) == 107
 
@@ -55,6 +56,10 @@ def test_fit(name, length, words):
         assert said.startswith(f"{size(preset(name), 65):,} parameters for {length:,} characters")
         for word in words:
             assert word in said
+    # A list is another thing than a text, and with patience a short one does no harm.
+    assert fit(preset("lines"), 10_000, 65) is None
+    assert fit(preset("large", lines=True), 10_000, 65).endswith("; --preset lines suits it better")
+    assert fit(preset("lines"), 10**9, 65).endswith("a larger model learns more from it")
     # Nothing better is there.
     assert "--preset" not in (fit(preset("large"), 10**9, 65) or "")
 
@@ -70,4 +75,6 @@ def test_description():
         text = describe(row["preset"])
         assert f"after {row['seconds']:.0f} s" in text
         assert row["sample"].splitlines()[0] in text
-    assert in_options({"hidden": 3, "seq_length": 4}) == "--hidden 3 --seq-length 4"
+    assert in_options({"hidden": 3, "lines": True, "seq_length": 4}) == (
+        "--hidden 3 --lines --seq-length 4"
+    )

@@ -84,13 +84,15 @@ def test_unknown_characters():
     reader.read(text[:40])
     with pytest.raises(FastrnnError, match=r"the character 'Ω' \(U\+03A9\) at position 50,"):
         reader.read(text[40:])
-    with pytest.raises(FastrnnError, match="at position 8, counted from 0"):
-        list(model().score_lines(["abc", "", "ab", "Ω"]))
+    with pytest.raises(FastrnnError, match=r"in line 4, the character 'Ω' .* at position 1,"):
+        list(model().score_lines(["abc", "", "ab", "aΩ"]))
 
 
 def test_lines_of_pieces():
     text = "ab\n\ncd\nefg\n"
     for size in range(1, 12):
         pieces = [text[i : i + size] for i in range(0, len(text), size)]
+        assert list(lines_of(pieces)) == ["ab", "", "cd", "efg"]
+        pieces = [text.replace("\n", "\r\n")[i : i + size] for i in range(0, 14, size)]
         assert list(lines_of(pieces)) == ["ab", "", "cd", "efg"]
     assert list(lines_of(["ab\nc"])) == ["ab", "c"]

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrnn import memory
 from fastrnn.checks import counted
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.text.encoded import file_of
 
 ORDER = 2  # distinguishes the random numbers of the order from those of the samples, which have 1
+PIECE = 1 << 20  # characters looked through at a time
+LINE_BYTES = 7 * 8  # of memory for a line: start, length, end, order, and what finding them takes
 
 
 def chunks_per_epoch(length: int, batch: int, seq_length: int) -> int:
@@ -31,9 +34,13 @@ def held_out(length: int, val_fraction: float, test_fraction: float) -> tuple[in
 
 def next_line(codes: np.ndarray, place: int, separator: int) -> int:
     """Where the first line starts that does not start before this place of a text."""
-    while 0 < place < len(codes) and codes[place - 1] != separator:
-        place += 1
-    return place
+    if place == 0:
+        return 0
+    for first in range(place - 1, len(codes), PIECE):
+        ends = np.flatnonzero(codes[first : first + PIECE] == separator)
+        if len(ends):
+            return first + int(ends[0]) + 1
+    return len(codes)
 
 
 class EncodedText:
@@ -48,17 +55,26 @@ class EncodedText:
         The size of their vocabulary.
     translation
         What stands for each code in another vocabulary, int32; by default codes stay as they are.
+    is_part
+        Whether other parts of the text are held out, for messages.
 
     Attributes
     ----------
     length : int
         Characters.
+    is_part : bool
+        As given.
     """
 
     def __init__(
-        self, codes: np.ndarray, characters: int, translation: np.ndarray | None = None
+        self,
+        codes: np.ndarray,
+        characters: int,
+        translation: np.ndarray | None = None,
+        is_part: bool = False,
     ) -> None:
         self.length = len(codes)
+        self.is_part = is_part
         self._codes = codes
         self._characters = characters
         self._translation = translation
@@ -81,7 +97,17 @@ class EncodedText:
             rows = np.lib.stride_tricks.sliding_window_view(self._codes, count)[starts]
         else:
             rows = np.stack([self._file.read(int(start), count) for start in starts])
-        read = np.ascontiguousarray(rows, dtype=np.int32)
+        return self._checked(rows)
+
+    def passages(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Passages of different lengths, one after the other: int32, shape (sum(lengths),)."""
+        if self._file is None:
+            return self._checked(self._codes[_counting(starts, lengths)])
+        pairs = zip(starts.tolist(), lengths.tolist(), strict=True)
+        return self._checked(np.concatenate([self._file.read(*pair) for pair in pairs]))
+
+    def _checked(self, codes: np.ndarray) -> np.ndarray:
+        read = np.ascontiguousarray(codes, dtype=np.int32)
         if read.size and read.view(np.uint32).max() >= self._characters:  # or negative
             text, remedy = "the text", "read it again"
             if self._file is not None:
@@ -126,7 +152,7 @@ class Streams:
     def __init__(self, text: EncodedText, batch: int, seq_length: int) -> None:
         self.chunks = chunks_per_epoch(text.length, batch, seq_length)
         if self.chunks < 1:
-            raise too_short(counted(text.length, "character"), batch, seq_length)
+            raise too_short(text, counted(text.length, "character"), batch, seq_length)
         self.seq_length = seq_length
         self.predictions = self.chunks * seq_length * batch
         self._starts = np.arange(batch) * (text.length // batch)
@@ -176,7 +202,7 @@ class Chunks:
         self._pieces = chunks_per_epoch(text.length, 1, seq_length)
         self.chunks = self._pieces // batch
         if self.chunks < 1:
-            raise too_short(counted(text.length, "character"), batch, seq_length)
+            raise too_short(text, counted(text.length, "character"), batch, seq_length)
         self.predictions = self.chunks * seq_length * batch
         self._text, self._batch, self._seq_length = text, batch, seq_length
         self._overlapping, self._seed = overlapping, seed
@@ -207,6 +233,52 @@ class Chunks:
         return generator.permutation(self._pieces) * self._seq_length
 
 
+class Lines:
+    """The lines of a text that are not empty.
+
+    Parameters
+    ----------
+    text : EncodedText
+    separator : int
+        The code of the line end.
+    no_part : int, optional
+        A code that is no part of a line where it is the last one: of the ``\\r`` that a text of
+        bytes has before its line ends.
+
+    Attributes
+    ----------
+    starts, lengths : (count,) int64 arrays
+        Where each begins in the text, and how long it is.
+    length : int
+        Of the text.
+
+    Raises
+    ------
+    FastrnnError
+        If their places would take more memory than this process may have.
+    """
+
+    def __init__(self, text: EncodedText, separator: int, no_part: int = -1) -> None:
+        self.text, self.separator, self.length = text, separator, text.length
+        found: list[np.ndarray] = []
+        count = 1
+        for first in range(0, text.length, PIECE):
+            codes = text.read(np.array([first]), min(PIECE, text.length - first))[0]
+            found.append(first + np.flatnonzero(codes == separator))
+            count += len(found[-1])
+            remedy = "leave it out, or train on a part of the text"
+            memory.require(LINE_BYTES * count, "lines is True", "the places of the lines", remedy)
+        ends = np.concatenate([*found, np.array([text.length])])
+        self.starts = np.append(0, ends[:-1] + 1)
+        self.lengths = ends - self.starts
+        if no_part >= 0:
+            filled = np.flatnonzero(self.lengths)
+            last = text.passages(ends[filled] - 1, np.ones_like(filled))
+            self.lengths[filled] -= last == no_part
+        filled = self.lengths > 0
+        self.starts, self.lengths = self.starts[filled], self.lengths[filled]
+
+
 class Items:
     """Lines of a text, dealt out whole to B streams: a separator, an item, a separator, and so on.
 
@@ -215,103 +287,97 @@ class Items:
 
     Parameters
     ----------
-    text, batch, seq_length
-        As of `Streams`; the codes are taken into memory.
-    separator : int
-        The code of the line end. Empty lines are none.
+    lines : Lines
+    batch, seq_length
+        As of `Streams`.
     seed : int, optional
         Of the order, together with the number of the epoch. Without one the items are in the order
         of the text, and none is left out.
 
     Attributes
     ----------
-    count : int
-        Items.
     chunks, predictions : int
         As of `Streams`.
     """
 
-    def __init__(
-        self,
-        text: EncodedText,
-        batch: int,
-        seq_length: int,
-        separator: int,
-        seed: int | None = None,
-    ) -> None:
-        self._codes = text.read(np.zeros(1, np.int64), text.length)[0]
-        ends = np.append(np.flatnonzero(self._codes == separator), text.length)
-        starts = np.append(0, ends[:-1] + 1)
-        filled = starts < ends
-        self._starts, self._lengths = starts[filled], (ends - starts)[filled]
-        self.count = len(self._starts)
-        places = int(self._lengths.sum()) + 2 * self.count  # with the separators
-        self.predictions = places - self.count
-        self._batch, self._seq_length = batch, seq_length
-        self._separator, self._seed = separator, seed
+    def __init__(self, lines: Lines, batch: int, seq_length: int, seed: int | None = None) -> None:
+        self._lines, self._batch, self._seq_length, self._seed = lines, batch, seq_length, seed
+        count = len(lines.starts)
+        places = int(lines.lengths.sum()) + 2 * count  # with the separators
+        self.predictions = places - count
         self._epoch = -1
         self.chunks = (places // batch - 1) // seq_length
         if seed is None:
-            self.chunks = 0
-            self._streams = self._deal(0)
-            self._epoch = 0
-            self.chunks = (self._streams.shape[1] - 1) // seq_length
+            self._deal(0)
+            self.chunks = (int(np.diff(self._borders).max()) - 1) // seq_length
         if self.chunks < 1:
-            lines, characters = counted(self.count, "line"), counted(places, "character")
-            raise too_short(f"{lines}, of {characters} with their ends", batch, seq_length)
+            size = f"{counted(count, 'line')}, of {counted(places, 'character')} with their ends"
+            raise too_short(lines.text, size, batch, seq_length)
 
     def read(self, first: int, count: int, epoch: int = 0) -> np.ndarray:
         """As of `Streams`."""
         assert 0 <= first <= first + count <= self.chunks
-        if epoch != self._epoch and self._seed is not None:
-            self._epoch, self._streams = epoch, self._deal(epoch)
-        T = self._seq_length
-        return np.ascontiguousarray(self._streams[:, first * T : (first + count) * T + 1].T)
+        if self._epoch != (epoch := 0 if self._seed is None else epoch):
+            self._deal(epoch)
+        lines, rows = self._lines, count * self._seq_length + 1
+        streams = np.full((self._batch, rows), lines.separator, np.int32)
+        for stream, start, end in zip(streams, self._borders, self._borders[1:], strict=False):
+            begin = start + first * self._seq_length
+            stop = min(begin + rows, end)
+            if begin < stop:
+                which = np.searchsorted(self._ends, (begin, stop - 1), "right")
+                some = slice(which[0], which[1] + 1)
+                items = self._order[some]
+                # Where the characters of each are in the stream, and of these the ones to read.
+                last = self._ends[some] - 1 - begin
+                place = last - lines.lengths[items]
+                here, to = np.clip(place, 0, stop - begin), np.clip(last, 0, stop - begin)
+                passages = lines.starts[items] + here - place, to - here
+                stream[_counting(here, to - here)] = lines.text.passages(*passages)
+        return np.ascontiguousarray(streams.T)
 
-    def _deal(self, epoch: int) -> np.ndarray:
-        """The streams of an epoch, each filled up with separators: (B, places)."""
-        order = np.arange(self.count)
+    def _deal(self, epoch: int) -> None:
+        """Find the order of an epoch, where each item ends in it, and where each stream begins."""
+        count = len(self._lines.starts)
+        self._epoch, self._order = epoch, np.arange(count)
         if self._seed is not None:
-            order = np.random.default_rng([self._seed, ORDER, epoch]).permutation(self.count)
-        places = self._lengths[order] + 2
-        ends = np.cumsum(places)
-        total = int(ends[-1]) if self.count else 0
-        # All items one after the other, and where each stream begins: with the first item after its
-        # share of the places.
-        line = np.full(total, self._separator, np.int32)
-        inside = np.ones(total, bool)
-        inside[ends - 1] = inside[ends - places] = False
-        from_start = np.arange(total) - np.repeat(ends - places, places)
-        line[inside] = self._codes[
-            (np.repeat(self._starts[order], places) + from_start - 1)[inside]
-        ]
-        first = np.searchsorted(ends - places, np.arange(self._batch) * total / self._batch)
-        borders = np.append(ends - places, total)[np.append(first, self.count)]
-        longest = int(np.diff(borders).max())
-        length = self.chunks * self._seq_length + 1 if self._seed is not None else longest
-        streams = np.full((self._batch, length), self._separator, np.int32)
-        for stream, begin, end in zip(streams, borders, borders[1:], strict=False):
-            part = line[begin : min(end, begin + length)]
-            stream[: len(part)] = part
-        return streams
+            generator = np.random.default_rng([self._seed, ORDER, epoch])
+            self._order = generator.permutation(count)
+        places = self._lines.lengths[self._order] + 2
+        self._ends = np.cumsum(places)
+        total = int(self._ends[-1]) if count else 0
+        # Each stream begins with the first item after its share of the places.
+        starts = self._ends - places
+        first = np.searchsorted(starts, np.arange(self._batch) * total / self._batch)
+        self._borders = np.append(starts, total)[np.append(first, count)]
 
 
 Order = Streams | Chunks | Items
 
 
-def in_order(config: Config, text: EncodedText, separator: int | None = None) -> Order:
-    """A text in the order of a training; with a separator, as items."""
+def in_order(config: Config, text: EncodedText | Lines) -> Order:
+    """A text in the order of a training; its lines as items."""
     B, T = config.batch, config.seq_length
-    if separator is not None:
-        return Items(text, B, T, separator, config.seed)
+    if isinstance(text, Lines):
+        return Items(text, B, T, config.seed)
     if config.order == "sequential":
         return Streams(text, B, T)
     return Chunks(text, B, T, config.order == "random", config.seed)
 
 
-def too_short(size: str, batch: int, seq_length: int) -> FastrnnError:
+def too_short(text: EncodedText, size: str, batch: int, seq_length: int) -> FastrnnError:
     """A text that does not fill one update."""
+    remedy = "give a longer text, or a smaller batch or sequence length"
+    if text.is_part:
+        remedy += ", or hold out less of it (val-fraction, test-fraction)"
     return FastrnnError(
-        f"the text has {size}, but batch {batch} and sequence length {seq_length} need at least "
-        f"{batch * (seq_length + 1)}; give a longer text, or a smaller batch or sequence length"
+        f"{'the part of the text to train on' if text.is_part else 'the text'} has {size}, but "
+        f"batch {batch} and sequence length {seq_length} need at least {batch * (seq_length + 1)}; "
+        f"{remedy}"
     )
+
+
+def _counting(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... for each start, so many as its length says."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fastrnn.config import Config
+from fastrnn.checks import listed
+from fastrnn.config import OPTIMIZERS, Config
 from fastrnn.storage.checkpoint import Checkpoint
 
 # The smooth loss is an average over about so many updates; before, it is still mostly its start.
@@ -31,11 +32,17 @@ def failed(checkpoint: Checkpoint) -> bool:
     return last.update >= WINDOW or last.smooth_loss > EXPLODED * best.smooth_loss
 
 
-def smaller_clip(config: Config) -> str:
-    """What to try with clipping, in words."""
+def calmer(config: Config, *others: str) -> str:
+    """What makes the steps of a training smaller, and other remedies, in words."""
+    words = [f"a lower learning rate than {config.learning_rate:g}"]
+    if config.input_rate > 1:
+        words.append(f"a lower input-rate than {config.input_rate:g}")
+    if config.weight_decay > OPTIMIZERS[config.optimizer]["weight_decay"]:
+        words.append(f"less weight-decay than {config.weight_decay:g}")
+    clip = "a clip-norm" if config.clip == config.clip_norm == math.inf else "a smaller clip-norm"
     if config.clip < math.inf:
-        return "a smaller clip"
-    return "a smaller clip-norm" if config.clip_norm < math.inf else "a clip-norm"
+        clip = "a smaller clip"
+    return f"try {listed([*words, *others, clip], 'or')}"
 
 
 def diagnose(checkpoint: Checkpoint) -> list[str]:
@@ -47,11 +54,10 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
         rise = last.smooth_loss - best.smooth_loss
         return rise > max((factor - 1) * best.smooth_loss, nats * config.loss_length)
 
-    lower = f"try a lower learning rate than {config.learning_rate:g}"
     if failed(checkpoint):
         return [
-            f"no update improved on the untrained model, which is what was kept; {lower}, "
-            f"fewer hidden units or {smaller_clip(config)}"
+            "no update improved on the untrained model, which is what was kept; "
+            + calmer(config, "fewer hidden units")
         ]
     chunks = checkpoint.updates_per_epoch
     read_since = (last.update - best.update) / chunks
@@ -71,9 +77,10 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
     if last.update >= WINDOW and rose(FAR):
         return [
             f"the smooth loss ends at {last.smooth_loss:.4g}, far above its lowest, "
-            f"{best.smooth_loss:.4g} at update {best.update:,}; {lower}, or {smaller_clip(config)}"
+            f"{best.smooth_loss:.4g} at update {best.update:,}; {calmer(config)}"
         ]
-    if best.validation_loss is not None:
+    # With patience the training has ended there.
+    if best.validation_loss is not None and config.patience is None:
         ended = checkpoint.history.validation_loss[-1]
         learns = last.smooth_loss < best.smooth_loss
         if learns and read_since >= 1 and ended > best.validation_loss + RISE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn._version import __version__
-from fastrnn.config import Config
+from fastrnn.config import Config, option_name
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.entries import Record
 from fastrnn.kernels.writing import Choice
@@ -18,9 +18,9 @@ from fastrnn.network import Network, Weights
 from fastrnn.parameters import Parameters
 from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
 from fastrnn.text.corpus import Corpus
-from fastrnn.text.streams import EncodedText, held_out, in_order, next_line
+from fastrnn.text.streams import EncodedText, Lines, held_out, in_order, next_line
 from fastrnn.training import schedule
-from fastrnn.training.diagnosis import smaller_clip
+from fastrnn.training.diagnosis import calmer
 from fastrnn.training.schedule import total_updates
 from fastrnn.training.start import Start, fresh
 from fastrnn.training.validation import HeldOut
@@ -63,7 +63,7 @@ class Validation:
 def line_end_of(corpus: Corpus) -> int:
     """The code of the line end, between the items of a text."""
     if "\n" not in corpus.vocabulary.characters:
-        raise FastrnnError("lines is True, but the text is one line; leave it out")
+        raise FastrnnError("lines is True, but the text is one line; train without")
     return int(corpus.vocabulary.encode("\n")[0])
 
 
@@ -121,17 +121,23 @@ class Trainer:
         text = corpus.name, corpus.length, corpus.sha256, corpus.encoding
         self.corpus_info = CorpusInfo(*text, ends[1] - ends[0], corpus.length - ends[1])
 
-        def encoded(codes: np.ndarray) -> EncodedText:
-            return EncodedText(codes, characters, translation)
+        # Where each character is a byte, a line may end in \r\n.
+        returns = corpus.encoding == "bytes" and "\r" in self.vocabulary.characters
+        no_part = int(self.vocabulary.encode("\r")[0]) if returns else -1
 
-        def part(setting: str, codes: np.ndarray) -> HeldOut | None:
+        def part(codes: np.ndarray) -> EncodedText | Lines:
+            is_part = len(codes) < corpus.length
+            text = EncodedText(codes, characters, translation, is_part)
+            return text if self.separator is None else Lines(text, self.separator, no_part)
+
+        def held_out_part(setting: str, codes: np.ndarray) -> HeldOut | None:
             if getattr(config, setting) == 0:
                 return None
-            return HeldOut(encoded(codes), setting.replace("_", "-"), self.separator)
+            return HeldOut(part(codes), option_name(setting))
 
-        self.streams = in_order(config, encoded(corpus.codes[: ends[0]]), self.separator)
-        self._validation = part("val_fraction", corpus.codes[ends[0] : ends[1]])
-        self._test = part("test_fraction", corpus.codes[ends[1] :])
+        self.streams = in_order(config, part(corpus.codes[: ends[0]]))
+        self._validation = held_out_part("val_fraction", corpus.codes[ends[0] : ends[1]])
+        self._test = held_out_part("test_fraction", corpus.codes[ends[1] :])
         self.end = total_updates(config, self.streams.chunks)
         self.network = Network(config, len(self.vocabulary), threads, self.separator)
         self.network.set_parameters((start or fresh(corpus, config)).parameters)
@@ -193,9 +199,7 @@ class Trainer:
             self.network.restore_state(before)
             update = self.update + 1 + int(np.argmin(finite))
             raise FastrnnError(
-                f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or "
-                f"{smaller_clip(self.config)}"
+                f"the loss is not finite any more at update {update}; {calmer(self.config)}"
             )
         self.smooth_loss = record.smooth_loss
         if record.lowest_index >= 0:
@@ -246,8 +250,7 @@ class Trainer:
             return None
         if not math.isfinite(loss):
             raise FastrnnError(
-                f"the validation loss is not finite at update {self.update}; try a lower learning "
-                f"rate than {self.config.learning_rate:g}, or {smaller_clip(self.config)}"
+                f"the validation loss is not finite at update {self.update}; {calmer(self.config)}"
             )
         validation = Validation(self.update, loss)
         self.validations.append(validation)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastrnn.errors import FastrnnError
 from fastrnn.evaluation import Evaluator
 from fastrnn.network import Weights
-from fastrnn.text.streams import EncodedText, Items, Streams
+from fastrnn.text.streams import EncodedText, Items, Lines, Streams
 
 # The text is read as so many streams side by side, each from a state of zeros, and a short one as
 # fewer. More are faster, and lose more of what came before their starts. The loss depends on them,
@@ -28,12 +28,10 @@ class HeldOut:
 
     Parameters
     ----------
-    text : EncodedText
-        The part.
+    text : EncodedText or Lines
+        The part; its lines are dealt out to the streams whole.
     share : str
         The setting that held it out, for the message.
-    separator : int, optional
-        The character around items, which are dealt out to the streams whole.
 
     Attributes
     ----------
@@ -43,21 +41,26 @@ class HeldOut:
     Raises
     ------
     FastrnnError
-        If it has fewer than two characters: the first is only read.
+        If it has fewer than two characters, of which the first is only read; or no line.
     """
 
-    def __init__(self, text: EncodedText, share: str, separator: int | None = None):
+    def __init__(self, text: EncodedText | Lines, share: str):
         self.characters = text.length
-        if self.characters < 2:
+        has, noun, least = self.characters, "characters", 2
+        if isinstance(text, Lines):
+            has, noun, least = len(text.starts), "lines", 1
+        if has < least:
             raise FastrnnError(
-                f"{share} holds out {self.characters} of the text's characters, but at least 2 are "
-                f"needed; give a longer text or a larger {share}"
+                f"{share} holds out {has} of the text's {noun}, but at least {least} are needed; "
+                f"give a longer text or a larger {share}"
             )
-        batch = min(max(self.characters // LEAST, 1), STREAMS)
-        self._streams: Streams | Items = (
-            Streams(text, batch, 1) if separator is None else Items(text, batch, 1, separator)
-        )
-        self._batch, self._separator = batch, separator
+        self._batch = min(max(self.characters // LEAST, 1), STREAMS)
+        self._streams: Streams | Items
+        self._separator: int | None
+        if isinstance(text, Lines):
+            self._separator, self._streams = text.separator, Items(text, self._batch, 1)
+        else:
+            self._separator, self._streams = None, Streams(text, self._batch, 1)
 
     def loss(
         self, weights: Weights, threads: int = 1, stop: Callable[[], bool] = lambda: False

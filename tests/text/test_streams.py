@@ -3,9 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastrnn import memory
 from fastrnn.checks import counted
 from fastrnn.errors import FastrnnError
-from fastrnn.text.streams import Chunks, EncodedText, Items, Streams
+from fastrnn.text import streams as module
+from fastrnn.text.streams import Chunks, EncodedText, Items, Lines, Streams, next_line
 
 
 def streams_of(codes, batch, seq_length, characters):
@@ -168,24 +170,28 @@ def items_in(stream):
     return [item for item in text.split("0") if item]
 
 
+def lines_in(codes, no_part=-1):
+    return Lines(EncodedText(codes, 10), 0, no_part)
+
+
 @given(lines, st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_items_are_dealt_out_whole(items, batch, seq_length, is_ended):
     codes = [code for item in items for code in [*item, 0]]
     codes = np.array(codes if is_ended else codes[:-1], np.uint8)
     given = sorted("".join(map(str, item)) for item in items if item)
-    text = EncodedText(codes, 10)
+    lines = lines_in(codes)
     if not given:
         with pytest.raises(FastrnnError, match="the text has 0 lines"):
-            Items(text, batch, seq_length, 0)
+            Items(lines, batch, seq_length)
         return
-    in_order = Items(text, batch, 1, 0)
+    in_order = Items(lines, batch, 1)
     streams = in_order.read(0, in_order.chunks).T
     assert sorted(item for stream in streams for item in items_in(stream)) == given
     # All that is predicted: every character, and the end of every item.
     ends = (streams[:, :-1] == 0) & (streams[:, 1:] == 0)
     assert ends[:, :-1].size + len(streams) - ends.sum() == in_order.predictions
     try:
-        shuffled = Items(text, batch, seq_length, 0, seed=1)
+        shuffled = Items(lines, batch, seq_length, seed=1)
     except FastrnnError:
         return
     read = [shuffled.read(0, shuffled.chunks, epoch) for epoch in (0, 1, 0)]
@@ -196,3 +202,56 @@ def test_items_are_dealt_out_whole(items, batch, seq_length, is_ended):
             assert stream[0] == 0
             whole = items_in(stream)[:-1]  # the last may be cut off
             assert not set(whole) - set(given)
+    # However it is divided.
+    first = shuffled.chunks // 3
+    part = shuffled.read(first, shuffled.chunks - first, 0)
+    assert np.array_equal(part, read[0][first * seq_length :])
+
+
+def test_lines_of_memory_mapped_codes(tmp_path, monkeypatch):
+    """Read piece by piece from the file they are the same; of a line only what is needed."""
+    codes = np.random.default_rng(0).integers(0, 10, 1000).astype(np.uint8)
+    codes[200:700] = 3
+    codes.tofile(tmp_path / "codes")
+    expected = Items(lines_in(codes), 3, 7, seed=2)
+    monkeypatch.setattr(module, "PIECE", 64)
+    mapped = EncodedText(np.memmap(tmp_path / "codes", np.uint8, "r"), 10)
+    items = Items(Lines(mapped, 0), 3, 7, seed=2)
+    longest = 0
+    passages = EncodedText.passages
+
+    def watched(text, starts, lengths):
+        nonlocal longest
+        longest = max(longest, *lengths)
+        return passages(text, starts, lengths)
+
+    monkeypatch.setattr(EncodedText, "passages", watched)
+    for chunk in range(items.chunks):
+        assert np.array_equal(items.read(chunk, 1, 1), expected.read(chunk, 1, 1))
+    assert longest == 8
+
+
+def test_lines_ask_for_their_memory_before_they_take_it(monkeypatch):
+    codes = np.zeros(1000, np.uint8)
+    monkeypatch.setattr(memory, "allowed", lambda: 1001 * module.LINE_BYTES)
+    lines_in(codes)
+    monkeypatch.setattr(memory, "allowed", lambda: 1001 * module.LINE_BYTES - 1)
+    with pytest.raises(FastrnnError) as caught:
+        lines_in(codes)
+    assert str(caught.value) == (
+        "lines is True: the places of the lines would take 56 kB of memory, and this process may "
+        "have 56 kB; leave it out, or train on a part of the text"
+    )
+
+
+def test_a_character_that_is_no_part_of_a_line():
+    lines = lines_in(np.array([7, 1, 7, 0, 7, 0, 2, 2, 0, 0, 7, 7], np.uint8), no_part=7)
+    assert lines.starts.tolist() == [0, 6, 10]
+    assert lines.lengths.tolist() == [2, 2, 1]
+
+
+def test_next_line(monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 2)
+    codes = np.array([5, 0, 5, 5, 5, 5, 0, 0, 5])
+    starts = [next_line(codes, place, 0) for place in range(len(codes) + 1)]
+    assert starts == [0, 2, 2, 7, 7, 7, 7, 7, 8, 9]

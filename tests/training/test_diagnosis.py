@@ -97,20 +97,27 @@ def test_diagnosis_of_validation(checkpoint, validation, loss, word) -> None:
     assert len(warnings) == (word is not None)
     assert word is None or word in warnings[0]
     assert failed(trained) == (word == "no update improved")
+    if word is not None:  # with patience it has ended there
+        trained.config = replace(trained.config, val_fraction=0.1, patience=1)
+        assert len(diagnose(trained)) == failed(trained)
 
 
 @pytest.mark.parametrize(
-    ("clipping", "words"),
+    ("settings", "words"),
     [
         ({}, "a smaller clip"),
         ({"clip": math.inf, "clip_norm": 25.0}, "a smaller clip-norm"),
         ({"clip": math.inf}, "a clip-norm"),
+        ({"input_rate": 50.0}, "a lower input-rate than 50, a smaller clip"),
+        ({"weight_decay": 9.0}, "less weight-decay than 9, a smaller clip"),
     ],
     ids=str,
 )
-def test_the_remedy_is_the_clipping_that_was_chosen(checkpoint, clipping, words) -> None:
-    trained = replace(checkpoint, config=replace(checkpoint.config, **clipping))
+def test_the_remedy_is_what_was_chosen(checkpoint, settings, words) -> None:
+    trained = replace(checkpoint, config=replace(checkpoint.config, **settings))
     (failure,) = diagnose(after(trained, 1000, 4.21, 0, 4.2))
-    assert failure.endswith(f"try a lower learning rate than 0.1, fewer hidden units or {words}")
+    *others, clip = words.split(", ")
+    words = ", ".join(["try a lower learning rate than 0.1", *others])
+    assert failure.endswith(f"; {words}, fewer hidden units or {clip}")
     (rise,) = diagnose(after(trained, 40_000, 1.4, 20_000, 1.0))
-    assert rise.endswith(f"try a lower learning rate than 0.1, or {words}")
+    assert rise.endswith(f"; {words} or {clip}")

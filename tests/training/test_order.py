@@ -62,7 +62,7 @@ def test_items_do_not_know_each_other():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("one line, but a long one", "lines is True, but the text is one line; leave it out"),
+        ("one line, but a long one", "lines is True, but the text is one line; train without"),
         ("\n\n\n", "the text has 0 lines, of 0 characters with their ends, but batch 3"),
     ],
 )

@@ -172,7 +172,12 @@ def test_wrong_loss_ends_the_training(monkeypatch):
             "val-fraction holds out 1 of the text's characters, but at least",
         ),
         ({"test_fraction": 0.001}, "test-fraction holds out 1 of the text's characters"),
-        ({"val_fraction": 0.99}, "the text has 9 characters, but batch 1 and sequence length 25"),
+        (
+            {"val_fraction": 0.99},
+            "the part of the text to train on has 9 characters, but batch 1 and sequence length 25 "
+            "need at least 26; give a longer text, or a smaller batch or sequence length, or hold "
+            "out less of it (val-fraction, test-fraction)",
+        ),
     ],
     ids=str,
 )
@@ -180,3 +185,10 @@ def test_texts_that_are_too_short(options, problem):
     with pytest.raises(FastrnnError) as error:
         trained(Config(hidden=5, **options))
     assert problem in str(error.value)
+
+
+def test_no_lines_are_held_out():
+    """The characters of the last line are none that can be held out alone."""
+    corpus = corpus_from_text("abc\n" * 50 + "d" * 100)
+    with pytest.raises(FastrnnError, match="test-fraction holds out 0 of the text's lines, but at"):
+        Trainer(corpus, Config(hidden=5, lines=True, test_fraction=0.2))
