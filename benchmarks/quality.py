@@ -1,7 +1,7 @@
 """How good a model is after how long: benchmarks/results/quality/NAME.json.
 
     python benchmarks/quality.py NAME --try "--preset small --hidden 160"
-    python benchmarks/quality.py NAME --presets --seeds 3 --plot docs/quality.png
+    python benchmarks/quality.py NAME --presets --seeds 0 1 2 --plot docs/quality.png
     python benchmarks/quality.py NAME --publish
 
 A trial is a whole command `fastrnn train shakespeare --val-fraction 0.1` with some options: it
@@ -9,9 +9,10 @@ trains on the first nine tenths of the text, and its loss is the lowest on the l
 reads as 16 streams with their state carried. Its time is that of the command by the clock on the
 wall, from the start of Python to the end; the kernels are compiled before. Every trial is added to
 the results, so a search for settings stays where its outcome is; the same trial with the same seed
-takes the place of the older one. (`search.json` is the first search, by an earlier form of this
-script, which could also multiply the initial U.) `--publish` gives `fastrnn presets` what the
-presets reach: the median of the seeds.
+takes the place of the older one. With `--untimed` only its loss counts, which does not depend on
+what else the machine does. `--publish` gives `fastrnn presets` what the presets reach: the median
+of the seeds. (`results/search` has the searches that found them; the first was made by an earlier
+form of this script, which could also multiply the initial U.)
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ def of_presets(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {name: rows for name, rows in found.items() if rows}
 
 
+def seconds_of(rows: list[dict[str, Any]]) -> float:
+    """The median of those that were timed."""
+    return median(row["seconds"] for row in rows if row["seconds"])
+
+
 def published(result: dict[str, Any]) -> dict[str, Any]:
     """What `fastrnn.presets.measured` reads."""
     machine = result["machine"]
@@ -93,7 +99,7 @@ def published(result: dict[str, Any]) -> dict[str, Any]:
     reached = [
         {
             "preset": name,
-            "seconds": median(row["seconds"] for row in rows),
+            "seconds": seconds_of(rows),
             "nats": median(row["nats"] for row in rows),
             "seeds": len(rows),
             "sample": min(rows, key=lambda row: row["seed"])["sample"],
@@ -110,13 +116,13 @@ def plot(result: dict[str, Any], path: str) -> None:
         figure = Picture(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
         for name, rows in of_presets(result).items():
-            for i, row in enumerate(rows):
+            for i, row in enumerate(row for row in rows if row["curve"]):
                 seconds, nats = zip(*row["curve"], strict=True)
                 label = f"preset {name}" if i == 0 else None
                 axes.plot(seconds, nats, ".-", color=COLOURS[name], linewidth=1, label=label)
         for name, seconds, nats in TRANSFORMERS:
             axes.plot(seconds, nats, "*", color="#c0392b", markersize=11)
-            axes.annotate(name, (seconds, nats), (-8, 6), textcoords="offset points", ha="right")
+            axes.annotate(name, (seconds, nats), (-8, -12), textcoords="offset points", ha="right")
         axes.set_xscale("log")
         axes.set_xticks(TICKS, map(str, TICKS))
         axes.set_xticks([], minor=True)
@@ -134,7 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--corpus", default="shakespeare", help="text, as for fastrnn train")
     parser.add_argument("--try", dest="trials", action="append", default=[], metavar="OPTIONS")
     parser.add_argument("--presets", action="store_true", help="try all of them")
-    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ... (default 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="(default 0)")
+    parser.add_argument("--untimed", action="store_true", help="beside other work: only losses")
     parser.add_argument("--plot", help="draw the presets into this file")
     parser.add_argument("--publish", action="store_true", help="for fastrnn presets")
     options = parser.parse_args(arguments)
@@ -146,13 +153,16 @@ def main(arguments: list[str] | None = None) -> None:
     if trials:
         result = origin("quality", arguments) | {"corpus": options.corpus, "rows": result["rows"]}
     for words in trials:
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             row = trial(options.corpus, shlex.split(words), seed)
+            if options.untimed:
+                row |= {"seconds": None, "curve": []}
             key = row["options"], seed
             others = [one for one in result["rows"] if (one["options"], one["seed"]) != key]
             result["rows"] = [*others, row]
             save(result, path)
-            log(f"{words}, seed {seed}: {row['nats']:.4f} nats after {row['seconds']:.1f} s")
+            time_taken = "" if options.untimed else f" after {row['seconds']:.1f} s"
+            log(f"{words}, seed {seed}: {row['nats']:.4f} nats{time_taken}")
     if options.plot:
         plot(result, options.plot)
     if options.publish:

@@ -35,6 +35,7 @@ from fastrnn.measure.results import (
     share_of_limit,
 )
 from peers import HAND, PEERS, fastest, ratio, summaries, thread_counts
+from quality import of_presets, seconds_of
 
 HERE = Path(__file__).parent
 
@@ -240,6 +241,66 @@ def model_sizes(data: dict) -> str:
     return f"{table(heads, lines, 1)}\n\n{where}"
 
 
+def quality(data: dict) -> str:
+    """A table of what the presets reach."""
+    heads = ["preset", "seconds", "nats", "bits", "nats of all seeds"]
+    lines = []
+    for name, rows in of_presets(data).items():
+        losses = sorted(row["nats"] for row in rows)
+        middle = median(losses)
+        every = ", ".join(f"{loss:.4f}" for loss in losses)
+        lines.append([name, digits(seconds_of(rows)), *in_two_units(middle), every])
+    where = (
+        "Loss per character on the last tenth of tiny Shakespeare, and the time of the whole "
+        f"command; medians. {describe_origin(data)}; `python benchmarks/quality.py NAME "
+        f"--presets`, {data['date'][:10]}."
+    )
+    return f"{table(heads, lines, 1)}\n\n{where}"
+
+
+def lengths(data: dict) -> str:
+    """A table of losses by text and preset, beside the reference experiment, the lower in bold."""
+    heads = ["text", "preset", "nats", "`reference` in the same time"]
+    lines, says = [], []
+    for text in dict.fromkeys((row["text"], row["characters"]) for row in data["rows"]):
+        name = title = f"{text[0]}, {text[1]:,} characters"
+        for row in (row for row in data["rows"] if (row["text"], row["characters"]) == text):
+            cells = ["says that the text is short", ""]
+            if row["says"]:
+                says.append(f"`{row['preset']}`, {title}: “{row['says']}”")
+            else:
+                losses = row["nats"], row["reference"]
+                cells = [f"{loss:.4f}" for loss in losses]
+                best = losses.index(min(losses))
+                cells[best] = bold(cells[best])
+            lines.append([name, f"{row['preset']}, {digits(row['seconds'])} s", *cells])
+            name = ""
+    where = (
+        f"Nats per character on the last tenth of each text, seed 0. {describe_origin(data)}; "
+        f"{how(data)}"
+    )
+    return "\n\n".join([table(heads, lines, 2), where, *says])
+
+
+def quality_torch(data: dict) -> str:
+    """A table of presets in fastrnn and in PyTorch."""
+    heads = ["preset", "fastrnn, s", "nats", "PyTorch, s", "nats", "**times as long**"]
+    lines = []
+    for row in data["rows"]:
+        ours = row["fastrnn"]
+        cells = [
+            f"{x}" for one in (ours, row) for x in (digits(one["seconds"]), f"{one['nats']:.4f}")
+        ]
+        lines.append([row["preset"], *cells, bold(f"{digits(row['seconds'] / ours['seconds'])}×")])
+    where = f"{describe_origin(data, 'torch')}; {how(data)}"
+    return f"{table(heads, lines, 1)}\n\n{where}"
+
+
+def in_two_units(nats: float) -> list[str]:
+    """A loss in nats and in bits."""
+    return [f"{nats:.4f}", f"{nats / math.log(2):.4f}"]
+
+
 def of_result(make: Callable[[Result], str]) -> Callable[[Path], str]:
     """What makes a table of a file of times."""
     return lambda path: make(load(path))
@@ -259,6 +320,9 @@ TABLES = {
         "profile": of_result(profile),
         "learning_rates": of_data(learning_rates),
         "model_sizes": of_data(model_sizes),
+    },
+    "docs/quality.md": {
+        "quality": of_data(quality),
     },
 }
 

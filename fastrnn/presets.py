@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 PURPOSES = {
     "reference": "the reference experiment, as without a preset",
     "small": "seconds: a first look at a text",
-    "medium": "half a minute: sentences that nearly make sense",
+    "medium": "a minute: sentences that nearly make sense",
     "large": "some minutes: the best text",
     "lines": "a list of names, molecules, headlines: up to a minute, less for a short one",
 }

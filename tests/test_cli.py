@@ -512,7 +512,7 @@ def test_errors_end_the_process(tmp_path: Path) -> None:
         (
             None,
             "there is no file or folder 'text'; give a path, - for standard input, or a name: "
-            "shakespeare",
+            "shakespeare, stdlib",
         ),
         (b"", "'text' is empty; give a text"),
         (

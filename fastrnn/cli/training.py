@@ -29,8 +29,9 @@ BEGAN = time.monotonic()
     short_help="Train a network, and keep its best model.",
     help="""Train a network on a TEXT, and keep the model with the lowest loss.
 
-    A TEXT is a file, also .gz, a folder, - for standard input, or 'shakespeare' to download;
-    several are put together. Without one it is the language reference in Python's documentation.
+    A TEXT is a file, also .gz, a folder, - for standard input, 'shakespeare' to download, or
+    'stdlib', the sources of Python's standard library; several are put together. Without one it is
+    the language reference in Python's documentation.
 
     The checkpoint is written at the end, at intervals, and on Ctrl-C. One that is already there is
     kept under the next free name, best.1.h5 for best.h5. The defaults are the reference
@@ -44,6 +45,7 @@ BEGAN = time.monotonic()
     Example:
       fastrnn train --epochs 9 --ckpt best.h5
       fastrnn train --preset small book.txt
+      fastrnn train --preset large stdlib --ckpt python.h5
       fastrnn train book.txt --init-from best.h5 --ckpt book.h5
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
       fastrnn train book.txt --cell lstm --hidden 256 --batch 8

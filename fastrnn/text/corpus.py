@@ -93,11 +93,13 @@ def read_corpus(
     sources
         Each is the path of a text file, which is decompressed if its name ends in .gz; a folder,
         of which every text file is read, in sorted order; ``"-"`` for standard input; or the name
-        of a corpus to download, ``"shakespeare"``. A file of such a name is given as
-        ``"./shakespeare"`` or as a `pathlib.Path`. No source at all: the language reference in
-        Python's own documentation, which differs between Python versions. Of folders, what
-        is hidden, empty, binary, unreadable, behind a link to a folder or written by fastrnn is
-        left out; the corpus tells which.
+        of a corpus: ``"shakespeare"``, which is downloaded, or ``"stdlib"``, the sources of
+        Python's standard library. A file of such a name is given as ``"./shakespeare"`` or as a
+        `pathlib.Path`. No source at all: the language reference in Python's own documentation.
+        The latter and ``"stdlib"`` differ between Python versions. Of folders, what is hidden,
+        empty, binary, unreadable, behind a link to a folder or written by fastrnn is left out; the
+        corpus tells which. Of the standard library also tests, tables of characters, the language
+        reference, and modules with other characters than ASCII.
     encoding
         Of files and standard input without a byte-order mark: the name of a Python text codec. Or
         ``"bytes"``: each byte is a character, U+0000 to U+00FF, and nothing is removed or changed.

@@ -13,15 +13,19 @@ import gzip
 import hashlib
 import io
 import os
+import platform
 import select
 import stat
 import sys
+import sysconfig
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -39,6 +43,17 @@ NAMED_CORPORA = {
     ),
 }
 """Corpora that are downloaded by name: their URL and SHA-256. They are UTF-8."""
+
+STDLIB = "stdlib"
+"""The name of the corpus that every Python has: the sources of its standard library."""
+
+NO_MODULES = (
+    *("test", "tests", "idle_test"),
+    *("site-packages", "dist-packages"),  # of others
+    *("encodings", "pydoc_data"),  # tables of characters, and the default corpus
+    *("config-*", "_sysconfigdata_*"),  # how this Python was built
+)
+"""What the standard library's folder has beside modules to learn from, as patterns of names."""
 
 DEFAULT_NAME = "Python language reference (pydoc_data.topics)"
 
@@ -204,6 +219,9 @@ class Text:
             label = "standard input"
             self._add(label, encoding, self._spool(_standard_input(), label, encoding))
             return label
+        if source == STDLIB:
+            self._add_stdlib(_utf8_or_bytes(encoding))
+            return f"Python {platform.python_version()} standard library"
         if source in NAMED_CORPORA:
             label = f"the corpus {path!r}"
             self._add(label, _utf8_or_bytes(encoding), partial(_open, _download(path)))
@@ -211,7 +229,7 @@ class Text:
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError as error:
-            names = ", ".join(NAMED_CORPORA)
+            names = ", ".join((*NAMED_CORPORA, STDLIB))
             raise FastrnnError(
                 f"there is no file or folder {path!r}; give a path, - for standard input, or a "
                 f"name: {names}"
@@ -219,7 +237,7 @@ class Text:
         except (OSError, ValueError) as error:
             raise _cannot_read(repr(path), error) from error
         if stat.S_ISDIR(mode):
-            self._add_folder(path, encoding)
+            self._add_folder(path, _files(path), encoding)
         elif stat.S_ISREG(mode):
             self._add(repr(path), encoding, partial(_open, path))
         else:
@@ -228,9 +246,21 @@ class Text:
             self._add(repr(path), encoding, again)
         return path
 
-    def _add_folder(self, folder: str, encoding: str) -> None:
+    def _add_stdlib(self, encoding: str) -> None:
+        folder = sysconfig.get_path("stdlib")
+        try:
+            self._add_folder(folder, _modules(folder), encoding)
+        except UnusableFileError as error:  # as of a Python in a zip file
+            raise FastrnnError(
+                f"this Python comes without the sources of its standard library: {error}; name a "
+                "text file"
+            ) from error
+
+    def _add_folder(
+        self, folder: str, files: Iterator[tuple[str, str | None]], encoding: str
+    ) -> None:
         before = len(self._parts)
-        for path, reason in _files(folder):
+        for path, reason in files:
             try:
                 if reason is None:
                     self._add(repr(path), encoding, partial(_open, path))
@@ -242,9 +272,8 @@ class Text:
                 self._left_out[reason] = LeftOut(reason, same.count + 1, names)
         if len(self._parts) == before:
             left_out = ", ".join(map(str, self.left_out)) or "nothing"
-            raise FastrnnError(
-                f"the folder {folder!r} has no text file; left out so far: {left_out}"
-            )
+            message = f"the folder {folder!r} has no text file; left out so far: {left_out}"
+            raise UnusableFileError(message, "without text")
 
     def _add(self, label: str, encoding: str, open: Opener) -> None:
         digest, size = hashlib.sha256(), 0
@@ -407,8 +436,10 @@ def _cannot_read(label: str, error: OSError | ValueError) -> UnusableFileError:
     return UnusableFileError(f"cannot read {label}: {reason}", kind)
 
 
-def _files(folder: str) -> Iterator[tuple[str, str | None]]:
+def _files(folder: str, without: Sequence[str] = ()) -> Iterator[tuple[str, str | None]]:
     """The paths below a folder, sorted, one name at a time; and why it is no file to read, if so.
+
+    Names that match a pattern of `without` are passed over.
 
     Raises
     ------
@@ -422,6 +453,8 @@ def _files(folder: str) -> Iterator[tuple[str, str | None]]:
         raise _cannot_read(repr(folder), error) from error
     for entry in found:
         path = entry.path
+        if any(fnmatch(entry.name, pattern) for pattern in without):
+            continue
         try:
             mode = entry.stat().st_mode
         except OSError as error:
@@ -438,9 +471,25 @@ def _files(folder: str) -> Iterator[tuple[str, str | None]]:
             yield path, "behind a link"  # which may lead to where it is
         else:
             try:
-                yield from _files(path)
+                yield from _files(path, without)
             except UnusableFileError as error:
                 yield path, error.reason
+
+
+def _modules(folder: str) -> Iterator[tuple[str, str | None]]:
+    """The same of the standard library's modules.
+
+    Some have a few characters of alphabets that no other has: they would double the vocabulary,
+    and be too rare to be learnt.
+    """
+    for path, reason in _files(folder, NO_MODULES):
+        if path.endswith(".py"):
+            try:
+                if reason is None and not Path(path).read_bytes().isascii():
+                    reason = "not ASCII"
+            except OSError as error:
+                reason = _cannot_read(repr(path), error).reason
+            yield path, reason
 
 
 def _encoding_of(pieces: Iterator[bytes], encoding: str) -> tuple[str, Iterator[bytes]]:

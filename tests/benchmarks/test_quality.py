@@ -26,10 +26,12 @@ def test_from_end_to_end(monkeypatch, tmp_path):
     seeds = [row | {"options": "--preset reference", "seed": i} for i in range(3)]
     for one, nats in zip(seeds, (2.5, 1.5, 2.0), strict=True):
         one["nats"] = nats
+    seeds[1] |= {"seconds": None, "curve": []}  # as of an untimed one
     result["rows"] += seeds
     (tmp_path / "quality" / "a.json").write_text(json.dumps(result))
     quality.main(["a", "--publish", "--plot", str(tmp_path / "a.svg")])
     assert (tmp_path / "a.svg").read_text().count("preset reference") == 1
     (reached,) = presets.measured()["rows"]
     assert (reached["preset"], reached["nats"], reached["seeds"]) == ("reference", 2.0, 3)
+    assert reached["seconds"] == row["seconds"]
     assert "2.0000 nats, 2.8854 bits per character on tiny" in presets.describe("reference")

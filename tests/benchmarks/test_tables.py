@@ -8,6 +8,7 @@ import pytest
 from test_bench import fixed_result as speed_result
 from test_learning_rates import MARKDOWN as LEARNING_RATES
 from test_learning_rates import fixed_result as learning_rates_result
+from test_lengths import QUALITY, quality_result
 from test_model_sizes import MARKDOWN as MODEL_SIZES
 from test_model_sizes import fixed_result as model_sizes_result
 from test_peers import BESIDE
@@ -48,6 +49,7 @@ PAGES = {
         "learning_rates": LEARNING_RATES,
         "model_sizes": MODEL_SIZES,
     },
+    "docs/quality.md": {"quality": QUALITY},
 }
 
 
@@ -60,7 +62,7 @@ def page(contents: dict[str, str]) -> str:
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., None]:
     """Run the script on pages and results of our own; the tables there are old."""
-    for name in {*PAGES["README.md"], *PAGES["docs/performance.md"], "docs"}:
+    for name in {"docs", *(name for contents in PAGES.values() for name in contents)}:
         (tmp_path / name).mkdir()
     speed_result().save(tmp_path / "speed" / "a.json")
     peers_result().save(tmp_path / "peers" / "a.json")
@@ -75,6 +77,7 @@ def make(tmp_path: Path) -> Callable[..., None]:
         "seeds": seeds,
         "learning_rates": learning_rates_result(),
         "model_sizes": model_sizes_result(),
+        "quality": quality_result(),
     }.items():
         (tmp_path / name / "a.json").write_text(json.dumps(data))
     for path, contents in PAGES.items():
@@ -91,7 +94,8 @@ def test_the_tables(make: Callable[..., None], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as outdated:
         make("--check")
     assert outdated.value.code == (
-        f"the tables of {paths[0]} and {paths[1]} are outdated; run python benchmarks/tables.py"
+        f"the tables of {' and '.join(map(str, paths))} are outdated; run python "
+        "benchmarks/tables.py"
     )
     make()
     for path, contents in zip(paths, PAGES.values(), strict=True):

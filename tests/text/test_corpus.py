@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -244,6 +245,50 @@ def test_python_without_the_default_corpus(monkeypatch, write):
     assert text_of(read_corpus([write("a.txt", b"text")])) == "text"
 
 
+def test_stdlib(write, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", {"stdlib": "lib"}.__getitem__)
+    write("lib/b.py", b"b = 1\n")
+    write("lib/a/z.py", b"z = 1\r\n")
+    write("lib/a/latin.py", "# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"))
+    write("lib/a/__init__.py", b"")
+    for name in ("a.so", "a/b.pyc", "test/t.py", "a/tests/t.py", "site-packages/s.py"):
+        write(f"lib/{name}", b"no module\n")
+    for name in ("encodings/cp1252.py", "_sysconfigdata_x.py", "config-x/c.py"):
+        write(f"lib/{name}", b"no module\n")
+    corpus = read_corpus(["stdlib"], "utf-16")  # whatever others are in
+    assert text_of(corpus) == "z = 1\nb = 1\n"
+    assert corpus.name == f"Python {platform.python_version()} standard library"
+    assert [str(one) for one in corpus.left_out] == [
+        f"1 empty ({Path('lib/a/__init__.py')})",
+        f"1 not ASCII ({Path('lib/a/latin.py')})",
+    ]
+    assert text_of(read_corpus(["stdlib"], "bytes")) == "z = 1\r\nb = 1\n"
+
+
+def test_stdlib_of_this_python():
+    corpus = read_corpus(["stdlib"])
+    assert 5e6 < corpus.length < 30e6
+    assert len(corpus.vocabulary) < 100
+    assert "class OrderedDict(dict):" in text_of(corpus)
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("python.zip", "cannot read 'python.zip': Not a directory"),
+        ("none", "cannot read 'none': No such file or directory"),
+        ("compiled", "the folder 'compiled' has no text file; left out so far: nothing"),
+    ],
+)
+def test_python_without_sources(write, monkeypatch, folder, reason):
+    write("python.zip", b"zip")
+    write("compiled/os.pyc", b"compiled")
+    monkeypatch.setattr("sysconfig.get_path", {"stdlib": folder}.__getitem__)
+    assert message(read_corpus, ["stdlib"]) == (
+        f"this Python comes without the sources of its standard library: {reason}; name a text file"
+    )
+
+
 def test_several_sources_in_the_order_given(write):
     write("b.txt", b"\xef\xbb\xbfone\r")
     write("a.txt", b"\ntwo")
@@ -299,7 +344,7 @@ def test_folder_without_text(write):
 def test_missing_file(write, source):
     assert message(read_corpus, [source]) == (
         f"there is no file or folder {source!r}; give a path, - for standard input, or a "
-        "name: shakespeare"
+        "name: shakespeare, stdlib"
     )
 
 
