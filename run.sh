@@ -4,6 +4,7 @@
 #   ./run.sh                        a short training, a sample and a picture, in about a minute
 #   ./run.sh train --epochs 9 ...   any fastrnn command; ./run.sh --help lists them
 #   ./run.sh test                   the tests, on all cores; with arguments, which go to pytest, on one
+#   ./run.sh faults                 the faults of tests/faults, all of them, with figures: some time
 #   ./run.sh lint                   linter, formatter and types
 #
 # PYTHON names the interpreter to make the environment with; otherwise it is python3.
@@ -55,6 +56,12 @@ test)
         set -- --numprocesses auto --maxprocesses 8 --dist worksteal
     fi
     exec python -m pytest "$@"
+    ;;
+faults)
+    shift
+    install test
+    cd "$here"
+    FASTRNN_FAULTS=full exec python -m pytest tests/faults --capture no "$@"
     ;;
 lint)
     install dev

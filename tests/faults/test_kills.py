@@ -1,0 +1,127 @@
+"""SIGKILL at random moments: a checkpoint is that of some update, whole, whichever it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from amount import amount, figure
+
+# Children are forks of a process that has the kernels already: a start would take a second.
+KILLS = """
+import os, random, signal, sys, time
+from dataclasses import replace
+import numpy as np
+import fastrnn
+from fastrnn.config import CELLS, OPTIMIZERS
+from fastrnn.storage.checkpoint import load, to_pieces
+from fastrnn.training.trainer import Trainer
+
+folder, count = sys.argv[1], int(sys.argv[2])
+rng = random.Random(count)
+text = "".join(rng.choice("abcdefg\\n") for _ in range(700))
+corpus = fastrnn.corpus_from_text(text)
+
+
+def bits(checkpoint):
+    return b"".join(to_pieces(replace(checkpoint, seconds=0.0)))
+
+
+def some_config():
+    optimizer = rng.choice(sorted(OPTIMIZERS))
+    return fastrnn.Config(
+        cell=rng.choice(sorted(CELLS)),
+        layers=rng.choice([1, 2]),
+        hidden=rng.choice([5, 17, 150]),
+        seq_length=4,
+        batch=rng.choice([1, 3]),
+        dropout=rng.choice([0.0, 0.3]),
+        optimizer=optimizer,
+        order=rng.choice(["sequential", "chunks", "random"]),
+        lines=rng.random() < 0.2,
+        val_fraction=rng.choice([0.0, 0.2]),
+        updates=100_000,
+        seed=rng.randrange(99),
+    )
+
+
+def train(path, config):
+    options = {"checkpoint_every": 0.0, "sample_every": 300, "sample_length": 9, "threads": 1}
+    fastrnn.train(corpus, config, path=path, overwrite=True, observers=[], **options)
+
+
+def plain(config, update, seen):
+    \"\"\"The same training, never interrupted, as it was after the update.\"\"\"
+    try:
+        other = Trainer(corpus, config)
+    except fastrnn.FastrnnError:
+        return None
+    while True:
+        if other.update == 0 or (other.update + 1) % 300 == 0:
+            if len(other.samples) < seen:
+                other.sample(9)
+        if other.update == update:
+            return bits(other.checkpoint())
+        other.advance(1)
+        other.validate()
+
+
+for cell in CELLS:  # compiles what the children need
+    Trainer(corpus, fastrnn.Config(cell=cell, hidden=5, val_fraction=0.2)).advance(1)
+
+killed = unreadable = mixed = moved = 0
+while killed < count:
+    config = some_config()
+    path = f"{folder}/{killed}.h5"
+    child = os.fork()
+    if child == 0:
+        try:
+            train(path, config)
+        except fastrnn.FastrnnError:
+            pass
+        finally:
+            os._exit(0)
+    while not os.path.exists(path) and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
+    if not os.path.exists(path):
+        continue  # settings that do not go together
+    time.sleep(rng.random() * 0.06)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    killed += 1
+    try:
+        found = load(path)
+    except fastrnn.FastrnnError as error:
+        unreadable += 1
+        print(config, error)
+        continue
+    expected = plain(config, found.last.update, len(found.history.samples))
+    moved += found.last.update > 0
+    if bits(found) != expected:
+        mixed += 1
+        print(config, found.last.update)
+    os.unlink(path)
+    # What a kill leaves is removed at the next start.
+    fastrnn.train(corpus, fastrnn.Config(hidden=5, updates=1), path=path, observers=[])
+    if os.listdir(folder) != [os.path.basename(path)]:
+        print("left", os.listdir(folder))
+        mixed += 1
+    os.unlink(path)
+print(killed, unreadable, mixed, moved)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills(tmp_path):
+    count = amount(10, 1000)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path), str(count)]
+    ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=3600)
+    assert ended.returncode == 0, ended.stderr
+    *problems, numbers = ended.stdout.splitlines()
+    killed, unreadable, mixed, moved = map(int, numbers.split())
+    figure(f"{killed} kills: {unreadable} checkpoints unreadable, {mixed} mixed")
+    assert (killed, unreadable, mixed) == (count, 0, 0), problems
+    assert moved > count // 2  # or nothing was tried
