@@ -10,6 +10,7 @@ import pytest
 from command import TEXT
 
 from fastrnn.storage.checkpoint import load
+from fastrnn.storage.destination import Destination
 
 HOME = Path(__file__).parents[2]
 FILLED = """
@@ -125,4 +126,5 @@ def test_for_a_while(tmp_path, what):
     assert note.startswith(f"note: {path} can be written again: it is of update ")
     assert end == f"ended: 60 {path}"
     assert load(path).last.update == 60
+    Destination(path)  # removes what was being written when the folder went
     assert os.listdir(path.parent) == ["best.h5"]
