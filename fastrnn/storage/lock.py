@@ -40,6 +40,7 @@ def only_training(path: AnyPath) -> Iterator[str | None]:
     """
     with save_errors(path):
         file = lock_name(real_path(path))
+        os.stat(os.path.dirname(file))  # the library would make the folder
     held: list[os.stat_result] = []
 
     def say_who(descriptor: int) -> None:

@@ -70,9 +70,10 @@ def change(file, names, rng):
         file.move(name, rng.choice([name + "2", "more/" + name]))
         return
     if kind == 3:
-        other = rng.choice(names)
+        other = file[rng.choice(names)]
+        link = rng.choice([h5py.SoftLink(other.name), h5py.ExternalLink("o.h5", "x"), other])
         del file[name]
-        file[name] = rng.choice([file[other], h5py.SoftLink(other), h5py.ExternalLink("o.h5", "x")])
+        file[name] = link
         return
     del file[name]
     if kind == 4 and array.ndim:
@@ -113,7 +114,7 @@ def test_changes_under_a_new_seal(path):
         with h5py.File(buffer, "r+") as file:
             for _ in range(rng.choice([1, 1, 1, 2])):
                 present = [name for name in names if isinstance(file.get(name), h5py.Dataset)]
-                change(file, [n for n in present if file[n].size < 10**6], rng)
+                change(file, [n for n in present if (file[n].size or 0) < 10**6], rng)
         changed = sealed(buffer.getvalue())
         found, seconds = attempt(path, changed)
         longest = max(longest, seconds)

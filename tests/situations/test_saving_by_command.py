@@ -1,15 +1,17 @@
 """What becomes of models that are there already, on the command line."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from command import EXAMPLE, TEXT, run
+from command import EXAMPLE, TEXT, run, run_here
 
 import fastrnn
 from fastrnn import Config
 from fastrnn.storage.checkpoint import load
+from fastrnn.storage.lock import only_training
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,42 @@ def test_the_last_model_writes(folder: Path) -> None:
     written = run(folder, "synth", "new.h5", "--seed", "1", "--last").stdout
     assert written == fastrnn.load(folder / "new.h5", last=True).sample(seed=1) + "\n"
     assert written != fastrnn.load(folder / "new.h5").sample(seed=1) + "\n"
+
+
+def test_a_second_training_is_refused(folder: Path) -> None:
+    with only_training(folder / "best.h5"):
+        ended = run(folder, "train", *EXAMPLE, "--updates", "3")
+    assert ended.returncode == 1
+    assert re.fullmatch(
+        rf"Error: cannot save best\.h5: process {os.getpid()} on \S+, since \d{{4}}-\S+ \S+, "
+        r"trains and saves there; let it end, or choose another path\n",
+        ended.stderr,
+    )
+    assert updates(folder) == {"best.h5": 2000}
+
+
+def test_the_last_checkpoints_are_kept(folder: Path) -> None:
+    train(folder, "--keep", "1", "--ckpt-every", "1e-9", "--updates", "2000", "--overwrite")
+    found = updates(folder)
+    assert found.pop("best.h5") == 2000
+    ((name, update),) = found.items()
+    assert name == f"best.update-{update}.h5"
+
+
+def test_verify(folder: Path) -> None:
+    good = (folder / "best.h5").read_bytes()
+    (folder / "cut.h5").write_bytes(good[:-9])
+    (folder / "changed.h5").write_bytes(good[:-9] + b"123456789")
+    ended = run_here(folder, "verify", "best.h5", "cut.h5", "none.h5", "changed.h5", "best.h5")
+    assert ended.returncode == 1
+    assert ended.stdout == "best.h5: sound, after 2,000 updates\n" * 2
+    size = len(good)
+    assert ended.stderr.splitlines() == [
+        f"Error: cannot load cut.h5: it is damaged, it has {size - 9} bytes instead of {size}; "
+        "use a backup or train again",
+        "Error: cannot load none.h5: No such file or directory; "
+        "check the path, or train a model first",
+        "Error: cannot load changed.h5: it is damaged, its contents do not match their checksum; "
+        "use a backup or train again",
+    ]
+    assert run_here(folder, "verify", "best.h5").returncode == 0

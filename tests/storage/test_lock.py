@@ -76,6 +76,14 @@ def test_within_a_process_and_over_links(path):
     assert attempt(other) is None
 
 
+def test_no_folder(path, tmp_path):
+    missing = tmp_path / "missing" / "best.h5"
+    assert refusal(attempt, missing) == (
+        f"cannot save {missing}: No such file or directory; create its folder first"
+    )
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("text", ["", "a poem", "[]", '{"pid": 1}', "\xff" * 9000])
 def test_a_holder_that_says_nothing(path, text):
     with only_training(path):
