@@ -84,6 +84,8 @@ def synth(
         raise click.UsageError("--novel and --unique are of use only with --lines")
     if lines is not None and (count is not None or stop is not None):
         raise click.UsageError("--lines writes lines; leave out --count and --stop")
+    if lines is not None and length == 0:
+        raise click.UsageError("--length is 0, but a line has at least one character")
     if prime and prime_file is not None:
         raise click.UsageError("--prime and --prime-file are two beginnings; give one of them")
     if stop == "":
@@ -95,9 +97,10 @@ def synth(
     from fastrnn.storage.files import write
     from fastrnn.text.sources import normalised, read_text
 
-    if output is not None:
-        check_output(output, keep=(checkpoint, *novel, prime_file or checkpoint))
     trained = load(checkpoint)
+    if output is not None:
+        keep = (checkpoint, trained.corpus.name, *novel, prime_file or checkpoint)
+        check_output(output, keep)
     encoding = trained.corpus.encoding
     model = Model.from_checkpoint(trained, last=last)
     kept: list[bytes] | None = None if output is None else []
@@ -121,7 +124,7 @@ def synth(
     with ending_at_once():
         if lines is not None:
             known = {line for one in novel for line in lines_of(read_text(one, encoding))}
-            options |= {"prime": prime, "longest": max(length, 1), "novel": known}
+            options |= {"prime": prime, "longest": length, "novel": known}
             written = model.lines(lines, unique=unique, **options)
             # What has been found is not lost if there is no more.
             try:
@@ -251,9 +254,10 @@ def score(
 
     rows_of = lines_of_text if per_line else characters_of_text if per_character else whole_text
     with ending_at_once():
-        if header := rows.header():
-            OUT.write(header + "\n")
-        for line in itertools.chain.from_iterable(map(rows_of, texts)):
+        lines = itertools.chain.from_iterable(map(rows_of, texts))
+        first = [*itertools.islice(lines, 1)]  # before the header: a wrong text has neither
+        header = filter(None, [rows.header()])
+        for line in itertools.chain(header, first, lines):
             OUT.write(line + "\n")
             if OUT.problem is not None:
                 break
