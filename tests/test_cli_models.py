@@ -92,7 +92,7 @@ def test_lines_that_were_found_are_not_lost(folder: Path, monkeypatch) -> None:
     found = out.read_text().splitlines()
     assert 0 < len(found) < 40
     assert done.stderr.startswith(
-        f"Error: only {len(found)} of the 40 lines that the model wrote can be taken; the others are"
+        f"Error: only {len(found)} of the 40 lines that the model wrote can be taken; the others"
     )
 
 
@@ -162,6 +162,11 @@ def test_novelty(folder: Path) -> None:
         (("novelty", "names.txt", "--check", "a"), 2, "--check is of use only with --lines"),
         (("novelty", "names.txt", "--lines", "2", "--check", "["), 2, "check is no regular expr"),
         (("novelty", "names.txt", "--lines", "2", "--plot", "a.png"), 2, "leave out --lines"),
+        (
+            ("novelty", "names.txt", "--lines", "2", "--length", "9"),
+            2,
+            "--length is that of a text",
+        ),
         (("novelty", "names.txt", "--plot", "a.txt"), 1, "its name says no format"),
         (("novelty", "nowhere"), 1, "there is no file or folder 'nowhere'"),
     ],

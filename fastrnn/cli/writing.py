@@ -25,6 +25,8 @@ from fastrnn.cli.outputs import check_output, say_what_was_written
 from fastrnn.console import ERR, OUT, ModelText
 from fastrnn.training.signals import ending_at_once
 
+SAMPLE = 20_000  # characters that novelty looks at
+
 
 @cli.command(
     short_help="Let a trained model write.",
@@ -283,7 +285,7 @@ def score(
 )
 @checkpoint_argument
 @text_options
-@click.option("--length", type=whole, default=20_000, help="Characters of the sample.")
+@click.option("--length", type=whole, help=f"Characters of the sample.  [default: {SAMPLE}]")
 @click.option("--lines", type=whole, help="The sample is so many lines, each written by itself.")
 @click.option("--check", metavar="REGEX", help="With --lines: what a valid line matches.")
 @drawing_options
@@ -294,7 +296,7 @@ def novelty(
     texts: tuple[str, ...],
     sources: tuple[str, ...],
     encoding: str,
-    length: int,
+    length: int | None,
     lines: int | None,
     check: str | None,
     plot_path: str | None,
@@ -304,6 +306,8 @@ def novelty(
     options = drawing(**given)
     if check is not None and lines is None:
         raise click.UsageError("--check is of use only with --lines")
+    if length is not None and lines is not None:
+        raise click.UsageError("--length is that of a text; leave it out, or --lines")
     if plot_path is not None and lines is not None:
         raise click.UsageError("--plot draws the substrings of a text; leave out --lines")
 
@@ -338,7 +342,7 @@ def novelty(
             items = list(model.lines(lines, **options))
             OUT.say(module.describe_items(module.item_novelty(items, corpus, check)))
         else:
-            found = module.novelty(model.sample(length, **options), corpus)
+            found = module.novelty(model.sample(length or SAMPLE, **options), corpus)
             OUT.say(module.describe(found))
             if plot_path is not None:
                 from fastrnn.report.plots import plot_novelty
