@@ -303,7 +303,7 @@ class Model:
                     return
                 if written == tries:
                     raise FastrnnError(
-                        f"only {found:,} lines were found among {tries:,} that the model wrote; "
+                        f"only {found:,} of the {tries:,} lines that the model wrote can be taken; "
                         "the others are empty, known or repeated; ask for fewer, or take a higher "
                         "temperature"
                     )

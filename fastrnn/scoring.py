@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from fastrnn.threads import ENOUGH, available_cores
 
 SEQ_LENGTH = 128  # characters at a time; the state is carried, so it decides nothing but the speed
 LINES_AT_ONCE = 64  # by a thread
+LONG = 4096  # characters of a line that is read alone, as the others would wait for it
 LINES_SORTED = 16  # batches of lines that are put in order of their lengths, for little waste
 
 
@@ -162,6 +163,13 @@ def score_lines(
                 codes = vocabulary.encode(text + end)
             except FastrnnError as error:
                 raise FastrnnError(f"in line {number}, {error}") from error
+            if len(text) > LONG:
+                yield from flush()
+                reader = Reader(weights, vocabulary)
+                reader.read(start)
+                reader.read(text + end)
+                yield LineScore(number, replace(reader.score, unknown=lacking), line)
+                continue
             waiting.append((number, line, lacking, np.append(begin, codes).astype(np.int32)))
             if len(waiting) == LINES_SORTED * batch:
                 yield from flush()

@@ -92,7 +92,7 @@ def test_lines_that_were_found_are_not_lost(folder: Path, monkeypatch) -> None:
     found = out.read_text().splitlines()
     assert 0 < len(found) < 40
     assert done.stderr.startswith(
-        f"Error: only {len(found)} lines were found among 40 that the model wrote; the others are"
+        f"Error: only {len(found)} of the 40 lines that the model wrote can be taken; the others"
     )
 
 
@@ -145,6 +145,7 @@ def test_novelty(folder: Path) -> None:
         (("synth", "--stop", ""), 2, "--stop is empty"),
         (("synth", "--unique"), 2, "--novel and --unique are of use only with --lines"),
         (("synth", "--lines", "2", "--count", "2"), 2, "--lines writes lines; leave out --count"),
+        (("synth", "--lines", "2", "--length", "0"), 2, "--length is 0, but a line has at least"),
         (("synth", "--prime", "a", "--prime-file", "b"), 2, "are two beginnings; give one of them"),
         (("synth", "--prime-file", "nowhere"), 1, "there is no file or folder 'nowhere'"),
         (("synth", "--lines", "2", "--novel", "nowhere"), 1, "there is no file or folder"),
@@ -152,6 +153,7 @@ def test_novelty(folder: Path) -> None:
         (("synth", "--unknown", "drop"), 2, "'drop' is not one of"),
         (("synth", "--prime", "Ω"), 1, "the character 'Ω'"),
         (("synth", "-o", "names.h5"), 1, "it is a checkpoint or a text in use"),
+        (("synth", "-o", "names.txt"), 1, "it is a checkpoint or a text in use"),
         (("score",), 2, "Missing argument 'TEXT...'"),
         (("score", "names.txt", "--top", "3"), 2, "--top is of use only with --per-line"),
         (("score", "names.txt", "--per-line", "--per-character"), 2, "give one of --per-line"),
@@ -160,6 +162,11 @@ def test_novelty(folder: Path) -> None:
         (("novelty", "names.txt", "--check", "a"), 2, "--check is of use only with --lines"),
         (("novelty", "names.txt", "--lines", "2", "--check", "["), 2, "check is no regular expr"),
         (("novelty", "names.txt", "--lines", "2", "--plot", "a.png"), 2, "leave out --lines"),
+        (
+            ("novelty", "names.txt", "--lines", "2", "--length", "9"),
+            2,
+            "--length is that of a text",
+        ),
         (("novelty", "names.txt", "--plot", "a.txt"), 1, "its name says no format"),
         (("novelty", "nowhere"), 1, "there is no file or folder 'nowhere'"),
     ],
@@ -169,4 +176,4 @@ def test_bad_input(folder: Path, arguments, code: int, message: str) -> None:
     done = run(folder, *arguments, code=code)
     *_, line = done.stderr.splitlines()
     assert line.startswith("Error: ") and message in line
-    assert "Traceback" not in done.output
+    assert done.stdout == "" and "Traceback" not in done.output

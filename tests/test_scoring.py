@@ -71,6 +71,7 @@ def test_lines_are_texts_of_their_own(kind, monkeypatch):
     monkeypatch.setattr(scoring, "LINES_AT_ONCE", 2)
     monkeypatch.setattr(scoring, "LINES_SORTED", 3)
     monkeypatch.setattr(scoring, "available_cores", lambda: 3)
+    monkeypatch.setattr(scoring, "LONG", 9)
     assert list(reader.score_lines(lines, unknown="replace")) == found
 
 

@@ -132,7 +132,7 @@ def test_lines_that_are_not_to_be_had(monkeypatch):
     monkeypatch.setattr(models, "MORE_TRIES", 50)
     lines = model().lines(3, seed=1, temperature=0, unique=True)
     assert next(lines)
-    message = "only 1 lines were found among 350 that the model wrote; the others are empty, known"
+    message = "only 1 of the 350 lines that the model wrote can be taken; the others are empty"
     with pytest.raises(FastrnnError, match=message):
         next(lines)
 

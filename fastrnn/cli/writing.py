@@ -25,6 +25,8 @@ from fastrnn.cli.outputs import check_output, say_what_was_written
 from fastrnn.console import ERR, OUT, ModelText
 from fastrnn.training.signals import ending_at_once
 
+SAMPLE = 20_000  # characters that novelty looks at
+
 
 @cli.command(
     short_help="Let a trained model write.",
@@ -84,6 +86,8 @@ def synth(
         raise click.UsageError("--novel and --unique are of use only with --lines")
     if lines is not None and (count is not None or stop is not None):
         raise click.UsageError("--lines writes lines; leave out --count and --stop")
+    if lines is not None and length == 0:
+        raise click.UsageError("--length is 0, but a line has at least one character")
     if prime and prime_file is not None:
         raise click.UsageError("--prime and --prime-file are two beginnings; give one of them")
     if stop == "":
@@ -95,9 +99,10 @@ def synth(
     from fastrnn.storage.files import write
     from fastrnn.text.sources import normalised, read_text
 
-    if output is not None:
-        check_output(output, keep=(checkpoint, *novel, prime_file or checkpoint))
     trained = load(checkpoint)
+    if output is not None:
+        keep = (checkpoint, trained.corpus.name, *novel, prime_file or checkpoint)
+        check_output(output, keep)
     encoding = trained.corpus.encoding
     model = Model.from_checkpoint(trained, last=last)
     kept: list[bytes] | None = None if output is None else []
@@ -121,7 +126,7 @@ def synth(
     with ending_at_once():
         if lines is not None:
             known = {line for one in novel for line in lines_of(read_text(one, encoding))}
-            options |= {"prime": prime, "longest": max(length, 1), "novel": known}
+            options |= {"prime": prime, "longest": length, "novel": known}
             written = model.lines(lines, unique=unique, **options)
             # What has been found is not lost if there is no more.
             try:
@@ -251,9 +256,10 @@ def score(
 
     rows_of = lines_of_text if per_line else characters_of_text if per_character else whole_text
     with ending_at_once():
-        if header := rows.header():
-            OUT.write(header + "\n")
-        for line in itertools.chain.from_iterable(map(rows_of, texts)):
+        lines = itertools.chain.from_iterable(map(rows_of, texts))
+        first = [*itertools.islice(lines, 1)]  # before the header: a wrong text has neither
+        header = filter(None, [rows.header()])
+        for line in itertools.chain(header, first, lines):
             OUT.write(line + "\n")
             if OUT.problem is not None:
                 break
@@ -279,7 +285,7 @@ def score(
 )
 @checkpoint_argument
 @text_options
-@click.option("--length", type=whole, default=20_000, help="Characters of the sample.")
+@click.option("--length", type=whole, help=f"Characters of the sample.  [default: {SAMPLE}]")
 @click.option("--lines", type=whole, help="The sample is so many lines, each written by itself.")
 @click.option("--check", metavar="REGEX", help="With --lines: what a valid line matches.")
 @drawing_options
@@ -290,7 +296,7 @@ def novelty(
     texts: tuple[str, ...],
     sources: tuple[str, ...],
     encoding: str,
-    length: int,
+    length: int | None,
     lines: int | None,
     check: str | None,
     plot_path: str | None,
@@ -300,6 +306,8 @@ def novelty(
     options = drawing(**given)
     if check is not None and lines is None:
         raise click.UsageError("--check is of use only with --lines")
+    if length is not None and lines is not None:
+        raise click.UsageError("--length is that of a text; leave it out, or --lines")
     if plot_path is not None and lines is not None:
         raise click.UsageError("--plot draws the substrings of a text; leave out --lines")
 
@@ -334,7 +342,7 @@ def novelty(
             items = list(model.lines(lines, **options))
             OUT.say(module.describe_items(module.item_novelty(items, corpus, check)))
         else:
-            found = module.novelty(model.sample(length, **options), corpus)
+            found = module.novelty(model.sample(length or SAMPLE, **options), corpus)
             OUT.say(module.describe(found))
             if plot_path is not None:
                 from fastrnn.report.plots import plot_novelty

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.checks import shortened
+from fastrnn.checks import counted, shortened
 from fastrnn.errors import FastrnnError
 from fastrnn.scoring import lines_of
 from fastrnn.text.corpus import Corpus
@@ -163,18 +163,20 @@ def describe(found: Novelty) -> str:
     shown = [n for n in SHOWN if n <= len(found.shares)]
     copied = found.longest
     lines = [
-        f"{found.characters:,} characters written. Of its substrings the text has",
+        f"{counted(found.characters, 'character')} written. Of its substrings the text has",
         "  of characters  " + "".join(f"{n:>8}" for n in shown),
         "  %              " + "".join(f"{100 * found.shares[n - 1]:>8.1f}" for n in shown),
     ]
     if copied.text:
+        length = counted(len(copied.text), "character")
         lines += [
-            f"Longest passage that the text has: {len(copied.text):,} characters, from line "
-            f"{copied.line:,} on (character {copied.offset:,}, counted from 0):",
+            f"Longest passage that the text has: {length}, from line {copied.line:,} on "
+            f"(character {copied.offset:,}, counted from 0):",
             f"  {shortened(repr(copied.text), 300)}",
         ]
     if found.words:
-        lines.append(f"Of its {found.words:,} words the text has {100 * found.known_words:.1f} %.")
+        words = counted(found.words, "word")
+        lines.append(f"Of its {words} the text has {100 * found.known_words:.1f} %.")
     if found.new_words:
         new = ", ".join(found.new_words[:12])
         more = f" and {len(found.new_words) - 12:,} more" if len(found.new_words) > 12 else ""
@@ -184,7 +186,7 @@ def describe(found: Novelty) -> str:
 
 def describe_items(found: ItemNovelty) -> str:
     """In words."""
-    lines = [f"{found.items:,} lines written."]
+    lines = [f"{counted(found.items, 'line')} written."]
     if found.valid is not None:
         lines.append(f"  valid    {100 * found.valid:5.1f} %")
     lines.append(f"  unique   {100 * found.unique:5.1f} %  different ones, of all")
