@@ -3,6 +3,7 @@
 `h5ls -r best.h5` shows the attributes of `Checkpoint` under their own names:
 
     /config, /corpus, /version, /last/generator      JSON, as fixed-length text
+    /run/threads, ...                                the same, and numbers
     /vocabulary, /history/samples/text               Unicode code points
     /best/parameters/U, /last/parameters/U, ...      arrays in the shapes of fastrnn.parameters
     /last/optimizer/squares/U, ...                   the buffers of the optimizer, in the same
@@ -37,7 +38,14 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import counted
-from fastrnn.config import Config, state_names
+from fastrnn.config import (
+    CHECKPOINT_EVERY,
+    MOST_THREADS,
+    SAMPLE_EVERY,
+    SAMPLE_LENGTH,
+    Config,
+    state_names,
+)
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import Parameters, parameter_shapes, state_shape
 from fastrnn.parameters import describe as describe_model
@@ -92,6 +100,16 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "validation_loss": lambda file: np.empty(0),
         },
     },
+    5: {
+        "corpus": {"sources": None, "folder": ""},
+        "run": {
+            "sample_every": 10_000,
+            "sample_length": 200,
+            "checkpoint_every": 60.0,
+            "threads": None,
+            "log": None,
+        },
+    },
 }
 
 # What each format has moved: the former name of a dataset or group, and how many of its first axes,
@@ -107,7 +125,8 @@ class CorpusInfo:
 
     The encoding is that of the files it came from: the name of a Python text codec, or "bytes"
     if every character stands for a byte. `validation` and `test` are the characters at the end that
-    are held out for each.
+    are held out for each. `sources` are what `read_corpus` was given when the current folder was
+    `folder`; None if nobody knows.
     """
 
     name: str
@@ -116,6 +135,8 @@ class CorpusInfo:
     encoding: str = "utf-8"
     validation: int = 0
     test: int = 0
+    sources: list[str] | None = None
+    folder: str = ""
 
 
 @dataclass(eq=False)  # arrays have no single answer
@@ -168,6 +189,17 @@ class History:
     validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
+@dataclass
+class Run:
+    """How the training was asked to run; when it is resumed, it goes on like that."""
+
+    sample_every: int = SAMPLE_EVERY  # updates
+    sample_length: int = SAMPLE_LENGTH  # characters
+    checkpoint_every: float | None = CHECKPOINT_EVERY  # seconds; None: only at the end
+    threads: int | None = None  # None: as many as are useful
+    log: str | None = None  # path of its log
+
+
 @dataclass(repr=False, eq=False)
 class Checkpoint:
     """All of a training; see the classes of its parts."""
@@ -180,6 +212,7 @@ class Checkpoint:
     history: History
     seconds: float  # of training so far, by the clock on the wall
     version: str  # of the fastrnn that wrote this
+    run: Run = field(default_factory=Run)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -334,6 +367,11 @@ def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
         "corpus": (JSON, ()),
         "vocabulary": (TEXT, (K,)),
         "seconds": (REAL, ()),
+        "run/sample_every": (WHOLE, ()),
+        "run/sample_length": (WHOLE, ()),
+        "run/checkpoint_every": (JSON, ()),
+        "run/threads": (JSON, ()),
+        "run/log": (JSON, ()),
         "best/update": (WHOLE, ()),
         "best/smooth_loss": (REAL, ()),
         "best/validation_loss": (JSON, ()),
@@ -379,7 +417,12 @@ def _validate(checkpoint: Checkpoint) -> None:
     require(good, "the corpus has no characters to train on")
     good = corpus.encoding != "bytes" or vocabulary[-1] <= "\xff"
     require(good, "the corpus is of bytes, but the vocabulary has characters above U+00FF")
+    sources = corpus.sources
+    good = sources is None or (type(sources) is list and all(type(one) is str for one in sources))
+    good = good and type(corpus.folder) is str
+    require(good, "the sources of the corpus are no texts")
     require(checkpoint.seconds >= 0, "seconds is negative")
+    _validate_run(checkpoint.run)
 
     require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
     require(last.epoch >= 0, "last/epoch is negative")
@@ -400,6 +443,16 @@ def _validate(checkpoint: Checkpoint) -> None:
     good = best.test_loss is None or (type(best.test_loss) is float and best.test_loss >= 0)
     require(good, "best/test_loss is no loss")
     _validate_generator(last.generator)
+
+
+def _validate_run(run: Run) -> None:
+    require(run.sample_every >= 0 and run.sample_length >= 0, "run has a negative number")
+    every, threads = run.checkpoint_every, run.threads
+    good = every is None or (type(every) is float and every >= 0)
+    require(good, "run/checkpoint_every is no number of seconds")
+    good = threads is None or (type(threads) is int and 1 <= threads <= MOST_THREADS)
+    require(good, "run/threads is no number of threads")
+    require(run.log is None or type(run.log) is str, "run/log is no path")
 
 
 def _validate_generator(generator: Any) -> None:
@@ -495,7 +548,8 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
     added = _added_datasets(version)
     layout = {name: row for name, row in layout.items() if name not in added}
     stored = {name: _as_stored(name, shape, version) for name, (_, shape) in layout.items()}
-    tree: dict[str, Any] = {"last": {"optimizer": {}}}  # which may have no buffers
+    # An optimizer may have no buffers, and an older file nothing of how the training was run.
+    tree: dict[str, Any] = {"last": {"optimizer": {}}, "run": {}}
     for name, (kind, shape) in layout.items():
         value = file.read(stored[name][0], kind, stored[name][1])
         *path, leaf = name.split("/")
@@ -514,7 +568,7 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
     tree["history"]["samples"] = [Sample(*row) for row in zip(*rows, strict=True)]
 
     tree["config"] = config
-    parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
+    parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History, "run": Run}
     tree |= {
         name: _record(part, _complete(name, tree[name], file, version))
         for name, part in parts.items()

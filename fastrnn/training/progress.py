@@ -24,7 +24,7 @@ from fastrnn.layout import training_memory
 from fastrnn.memory import shown_bytes
 from fastrnn.parameters import describe, loss_in_words, per_character
 from fastrnn.storage.checkpoint import Checkpoint, Sample
-from fastrnn.storage.files import AnyPath, shown, write_all
+from fastrnn.storage.files import LOG_START, AnyPath, shown, write_all
 from fastrnn.training.observers import Observer
 from fastrnn.training.signals import output_that_may_block
 
@@ -141,6 +141,7 @@ class Progress(Notes):
         self._told = OUT.problem
         self._bar = progress_line(
             total=updates,
+            initial=trainer.update,
             delay=0.1,  # nothing to show yet
             # What matters most comes first: a narrow terminal cuts off the end.
             bar_format="{percentage:.0f} %, {remaining} left{postfix}",
@@ -229,12 +230,14 @@ class Progress(Notes):
 class JsonLog(Observer):
     """The same as JSON, one object a line, in a file that is made when the training starts.
 
-    A log that cannot be written ends, not the training.
+    A log that cannot be written ends, not the training. A training that is resumed goes on with its
+    log: what that tells of later than the checkpoint is cut off, and a line with the event "resume"
+    follows.
 
     Parameters
     ----------
     path : str or path-like
-        Replaced if it exists.
+        Replaced if it exists, unless the training is resumed.
     warn : callable
         Is told once if the log cannot be written; by default a warning on standard error.
     began : float, optional
@@ -274,6 +277,36 @@ class JsonLog(Observer):
         if self._file is not None:
             self._attempt(partial(write_all, self._file, line.encode()))
 
+    def _open(self, kept: int) -> io.FileIO:
+        """The file for writing, with that many of its bytes."""
+        # Without a buffer, whose rest would be written once more when a file that failed is closed.
+        file = open(self.path, "r+b" if kept else "wb", buffering=0)  # noqa: SIM115 (see _close)
+        if kept:
+            file.truncate(kept)
+            file.seek(kept)
+        return file
+
+    def _kept(self, trainer: Trainer) -> int:
+        """How many bytes of the log tell of no later time than the checkpoint of the training."""
+        place = kept = 0
+        sampled = trainer.samples[-1].update if trainer.samples else -1
+        with open(self.path, "rb") as file:
+            for line in file:
+                if place == 0 and not line.startswith(LOG_START):
+                    raise OSError("it is no log of a training, so it stays as it is")
+                place += len(line)
+                try:
+                    row = json.loads(line)
+                    told = {"sample": ("iter", sampled + 1)}.get(row["event"])
+                    name, latest = told or ("update", trainer.update)
+                    if row["event"] == "end" or row.get(name, 0) > latest:
+                        break
+                except (ValueError, KeyError, TypeError, AttributeError):  # it was cut off
+                    break
+                if name in row or row["event"] == "start":  # a warning belongs to what follows
+                    kept = place
+        return kept
+
     def _close(self) -> None:
         if self._file is not None:
             with suppress(OSError):
@@ -284,8 +317,15 @@ class JsonLog(Observer):
         if self._file is not None:
             raise FastrnnError("a JsonLog is of one training at a time; give each one of its own")
         self.problem = None
-        # Without a buffer, whose rest would be written once more when a file that failed is closed.
-        self._file = self._attempt(partial(open, self.path, "wb", buffering=0))
+        self._began -= trainer.seconds
+        kept = 0
+        if trainer.resumed and os.path.isfile(self.path):
+            kept = self._attempt(partial(self._kept, trainer)) or 0
+        if self.problem is None:
+            self._file = self._attempt(partial(self._open, kept))
+        if kept:
+            self._write("resume", update=trainer.update, updates=updates)
+            return
         self._write(
             "start",
             updates=updates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,17 +17,19 @@ from fastrnn.kernels.entries import Record
 from fastrnn.kernels.writing import Choice
 from fastrnn.network import Network, Weights
 from fastrnn.parameters import Parameters
-from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Sample
+from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Run, Sample
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.streams import EncodedText, held_out, in_order, next_line
+from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training import schedule
 from fastrnn.training.diagnosis import smaller_clip
 from fastrnn.training.schedule import total_updates
 from fastrnn.training.start import Start, fresh
-from fastrnn.training.validation import HeldOut
+from fastrnn.training.validation import HeldOut, out_of_patience
 from fastrnn.writing import Writer
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
+SOURCES = 2**15  # bytes of JSON, up to which a checkpoint says what its text was read from
 # Validation comes by default when the training has read so many times the characters that are held
 # out. Reading takes less than half of the time of training, so it costs less than 5 %.
 VALIDATE_AFTER = 10
@@ -39,6 +42,12 @@ class Curve:
     stride: int = 1
     update: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     smooth_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def of(cls, history: History) -> Curve:
+        """The curve of a checkpoint. Its first update is the stride, as they count from 1."""
+        stride = max(1, int(history.update[0])) if len(history.update) else 1
+        return cls(stride, history.update, history.smooth_loss)
 
     def extend(self, first: int, smooth_losses: np.ndarray) -> None:
         """Add the smooth losses after update `first` and the following ones."""
@@ -67,6 +76,13 @@ def line_end_of(corpus: Corpus) -> int:
     return int(corpus.vocabulary.encode("\n")[0])
 
 
+def _sources_of(corpus: Corpus) -> tuple[list[str] | None, str]:
+    """Where a text can be found again, if that is not too long to be kept."""
+    if corpus.sources is None or len(json.dumps([*corpus.sources, corpus.folder])) > SOURCES:
+        return None, ""
+    return list(corpus.sources), corpus.folder
+
+
 class Trainer:
     """A training that can be advanced by any number of updates; how it is divided changes nothing.
 
@@ -81,11 +97,15 @@ class Trainer:
         How many work together, at most.
     start : Start, optional
         What it starts from; by default a new model of the text's vocabulary.
+    run : Run, optional
+        How it is run. Only its checkpoints keep that, for whoever resumes it.
 
     Attributes
     ----------
     vocabulary : Vocabulary
         The model's.
+    resumed : bool
+        Whether it goes on from a checkpoint.
     update, epoch, chunk : int
         Updates made; the epoch (from 0) and the chunk within it that come next.
     smooth_loss : float
@@ -101,11 +121,18 @@ class Trainer:
     """
 
     def __init__(
-        self, corpus: Corpus, config: Config, threads: int = 1, start: Start | None = None
+        self,
+        corpus: Corpus,
+        config: Config,
+        threads: int = 1,
+        start: Start | None = None,
+        run: Run | None = None,
     ):
         self.corpus = corpus
         self.config = config
         self.threads = threads
+        self.run = run or Run()
+        self.resumed = False
         self.vocabulary = corpus.vocabulary if start is None else start.vocabulary
         translation = None
         if self.vocabulary != corpus.vocabulary:
@@ -119,7 +146,8 @@ class Trainer:
             self.separator = line_end if translation is None else int(translation[line_end])
 
         text = corpus.name, corpus.length, corpus.sha256, corpus.encoding
-        self.corpus_info = CorpusInfo(*text, ends[1] - ends[0], corpus.length - ends[1])
+        parts = ends[1] - ends[0], corpus.length - ends[1]
+        self.corpus_info = CorpusInfo(*text, *parts, *_sources_of(corpus))
 
         def encoded(codes: np.ndarray) -> EncodedText:
             return EncodedText(codes, characters, translation)
@@ -151,6 +179,57 @@ class Trainer:
         self.seconds = 0.0
         # The best model is the current one; it is copied when the next update makes it worse.
         self._best_is_current = True
+
+    @classmethod
+    def resume(cls, corpus: Corpus, checkpoint: Checkpoint, threads: int = 1) -> Trainer:
+        """The training of a checkpoint, which goes on as if nothing had interrupted it.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            The same text.
+        checkpoint : Checkpoint
+        threads : int
+
+        Raises
+        ------
+        FastrnnError
+            If the checkpoint says that it is at a place where no training on this text comes.
+        """
+        # Of the best model it is certain that its loss is finite.
+        start = Start(Vocabulary(checkpoint.vocabulary), checkpoint.best.parameters)
+        trainer = cls(corpus, checkpoint.config, threads, start, checkpoint.run)
+        last, chunks = checkpoint.last, trainer.streams.chunks
+        if last.update != last.epoch * chunks + last.chunk or last.chunk >= chunks:
+            raise FastrnnError(
+                f"the checkpoint is at chunk {last.chunk} of epoch {last.epoch} after update "
+                f"{last.update}, which its text of {chunks} chunks does not have; train again"
+            )
+        trainer.restore(checkpoint)
+        trainer.resumed = True
+        return trainer
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Be what the training was when it gave this checkpoint."""
+        best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+        network = self.network
+        network.set_parameters(best.parameters)
+        network.keep_as_best()
+        self._best_is_current = False  # it is a copy, whether it is current or not
+        network.set_parameters(last.parameters)
+        network.set_optimizer_state(last.optimizer)
+        network.state[...] = last.state
+        self.update, self.epoch, self.chunk = last.update, last.epoch, last.chunk
+        self.smooth_loss = last.smooth_loss
+        self.generator.bit_generator.state = last.generator
+        self.best_update, self.best_smooth_loss = best.update, best.smooth_loss
+        rows = zip(history.validation_update, history.validation_loss, strict=True)
+        self.validations = [Validation(int(update), float(loss)) for update, loss in rows]
+        self.best_validation = min(self.validations, key=lambda one: one.loss, default=None)
+        self._test_loss = None  # the test comes at the end, for which the training heads anew
+        self.curve = Curve.of(history)
+        self.samples = list(history.samples)
+        self.seconds = checkpoint.seconds
 
     def _rehearse(self) -> float:
         """Loss of the first chunk, by the first update, which is taken back.
@@ -239,7 +318,8 @@ class Trainer:
         FastrnnError
             If it is not finite.
         """
-        if self._validation is None or self.update != self.next_validation:
+        made = bool(self.validations) and self.validations[-1].update == self.update
+        if self._validation is None or made or self.update != self.next_validation:
             return None
         loss = self._validation.loss(self.network, self.threads, stop)
         if loss is None:
@@ -261,10 +341,7 @@ class Trainer:
     @property
     def out_of_patience(self) -> bool:
         """Whether so many validations as `config.patience` says were no lower than the best."""
-        if self.config.patience is None or self.best_validation is None:
-            return False
-        since = len(self.validations) - 1 - self.validations.index(self.best_validation)
-        return since >= self.config.patience
+        return out_of_patience([one.loss for one in self.validations], self.config.patience)
 
     def test(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Find the loss of the best model on the test part, if there is one."""
@@ -346,4 +423,5 @@ class Trainer:
             ),
             seconds=self.seconds,
             version=__version__,
+            run=self.run,
         )

@@ -16,7 +16,7 @@ from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import initial_parameters
-from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.storage.checkpoint import Checkpoint, Run
 from fastrnn.storage.destination import Destination
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary
@@ -41,8 +41,8 @@ CORPUS = corpus_of("ab" * 31 + "".join(np.random.default_rng(1).choice(list("abc
 
 
 def bits(checkpoint: Checkpoint, folder: Path) -> bytes:
-    """All of a checkpoint but the time it took."""
-    checkpoints.save(folder / "bits.h5", replace(checkpoint, seconds=0.0))
+    """All of a checkpoint but the time it took, and how it was run."""
+    checkpoints.save(folder / "bits.h5", replace(checkpoint, seconds=0.0, run=Run()))
     return (folder / "bits.h5").read_bytes()
 
 
