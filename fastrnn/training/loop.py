@@ -74,8 +74,9 @@ def train(
         In place of those of `config`, both: stop after so many passes over the text, or updates, or
         at whichever comes first if both are given.
     path : str or path-like, optional
-        Checkpoint file, written every `checkpoint_every` seconds, at the end, and when SIGINT,
-        SIGTERM or SIGHUP stops the training; not by a training that ends before its first update.
+        Checkpoint file, written every `checkpoint_every` seconds, at the end, on SIGUSR1, and when
+        SIGINT, SIGTERM or SIGHUP stops the training; not by a training that ends before its first
+        update.
         A checkpoint that is there is kept under the next free name, best.1.h5 for best.h5.
     overwrite : bool
         Replace that checkpoint instead.
@@ -264,7 +265,7 @@ def _go_on(trainer: Trainer, destination: Destination | None, tell: Observers) -
         destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)  # bytes each
     end, run = trainer.end, trainer.run
     checkpoint_every = math.inf if run.checkpoint_every is None else run.checkpoint_every
-    with Signals() as signals:
+    with Signals(can_save=destination is not None) as signals:
         tell.started(trainer, end)
         saved = time.monotonic()
         started = saved - trainer.seconds
@@ -297,9 +298,12 @@ def _go_on(trainer: Trainer, destination: Destination | None, tell: Observers) -
                 now = time.monotonic()
                 trainer.seconds = now - started
                 tell.progressed(trainer)
-                if destination is not None and now - saved >= checkpoint_every:
+                if destination is not None and (signals.save or now - saved >= checkpoint_every):
+                    asked, signals.save = signals.save, False
                     try:
                         _save(destination, trainer.checkpoint(), tell)
+                        if asked:
+                            tell.noted(f"Saved after update {trainer.update:,}, as SIGUSR1 asked.")
                     except FastrnnError as error:
                         tell.warned(f"{error}; the training goes on")
                     saved = time.monotonic()
