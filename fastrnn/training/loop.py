@@ -292,8 +292,10 @@ def _go_on(trainer: Trainer, destination: Destination | None, tell: Observers) -
                 )
                 trainer.network.use_threads(pace.threads)
                 began = time.monotonic()
-                trainer.advance(size)
+                went_back = trainer.advance(size)
                 pace.took(size, time.monotonic() - began)
+                if went_back is not None:
+                    tell.warned(went_back)
                 _validate(trainer, tell, stop)
                 now = time.monotonic()
                 trainer.seconds = now - started

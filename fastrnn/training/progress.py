@@ -262,6 +262,7 @@ class JsonLog(Observer):
         self._warn = warn or Warnings().warned
         self._file: io.FileIO | None = None
         self._logged = -math.inf
+        self._rollbacks = 0  # that it tells of
 
     def _attempt(self, work: Callable[[], Any]) -> Any:
         try:
@@ -288,7 +289,7 @@ class JsonLog(Observer):
 
     def _kept(self, trainer: Trainer) -> int:
         """How many bytes of the log tell of no later time than the checkpoint of the training."""
-        place = kept = 0
+        place = kept = rollbacks = 0
         sampled = trainer.samples[-1].update if trainer.samples else -1
         with open(self.path, "rb") as file:
             for line in file:
@@ -299,11 +300,15 @@ class JsonLog(Observer):
                     row = json.loads(line)
                     told = {"sample": ("iter", sampled + 1)}.get(row["event"])
                     name, latest = told or ("update", trainer.update)
-                    if row["event"] == "end" or row.get(name, 0) > latest:
+                    rollbacks += row["event"] == "rollback"
+                    if row["event"] == "end" or rollbacks > len(trainer.rollbacks):
                         break
+                    if row.get(name, 0) > latest:  # later than the checkpoint, or gone back from
+                        continue
                 except (ValueError, KeyError, TypeError, AttributeError):  # it was cut off
                     break
-                if name in row or row["event"] == "start":  # a warning belongs to what follows
+                # A warning belongs to what follows.
+                if name in row or row["event"] in ("start", "rollback"):
                     kept = place
         return kept
 
@@ -318,6 +323,7 @@ class JsonLog(Observer):
             raise FastrnnError("a JsonLog is of one training at a time; give each one of its own")
         self.problem = None
         self._began -= trainer.seconds
+        self._rollbacks = len(trainer.rollbacks)
         kept = 0
         if trainer.resumed and os.path.isfile(self.path):
             kept = self._attempt(partial(self._kept, trainer)) or 0
@@ -336,6 +342,9 @@ class JsonLog(Observer):
         )
 
     def progressed(self, trainer: Trainer) -> None:
+        for update, back_to in trainer.rollbacks[self._rollbacks :]:
+            self._write("rollback", exploded=update, back_to=back_to)
+        self._rollbacks = len(trainer.rollbacks)
         if time.monotonic() - self._logged < LOG_EVERY:
             return
         self._logged = time.monotonic()

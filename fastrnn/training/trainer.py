@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,18 +17,29 @@ from fastrnn.kernels.entries import Record
 from fastrnn.kernels.writing import Choice
 from fastrnn.network import Network, Weights
 from fastrnn.parameters import Parameters
-from fastrnn.storage.checkpoint import Best, Checkpoint, CorpusInfo, History, Last, Run, Sample
+from fastrnn.storage.checkpoint import (
+    Best,
+    Checkpoint,
+    CorpusInfo,
+    History,
+    Last,
+    Run,
+    Sample,
+    State,
+)
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.streams import EncodedText, held_out, in_order, next_line
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training import schedule
-from fastrnn.training.diagnosis import smaller_clip
+from fastrnn.training.diagnosis import EXPLODED, WINDOW, smaller_clip
 from fastrnn.training.schedule import total_updates
 from fastrnn.training.start import Start, fresh
 from fastrnn.training.validation import HeldOut, out_of_patience
 from fastrnn.writing import Writer
 
 HISTORY_POINTS = 8192  # at most; then every other one is dropped
+GOOD_EVERY = 1000  # updates after which a training that may go back remembers where it is
+ROLLBACKS = 3  # at most
 SOURCES = 2**15  # bytes of JSON, up to which a checkpoint says what its text was read from
 # Validation comes by default when the training has read so many times the characters that are held
 # out. Reading takes less than half of the time of training, so it costs less than 5 %.
@@ -118,6 +129,8 @@ class Trainer:
         The lowest.
     end : int
         After how many updates the training ends.
+    rollbacks : list of list of int
+        Each time that the loss exploded and the training went back: at which update, and to which.
     """
 
     def __init__(
@@ -166,6 +179,7 @@ class Trainer:
         # Its own stream of random numbers, so that samples do not change the training.
         self.generator = np.random.default_rng([config.seed, 1])
         self.update = self.epoch = self.chunk = 0
+        self.rollbacks: list[list[int]] = []
         self.smooth_loss = self._rehearse()
         if not np.isfinite(self.smooth_loss):
             remedy = "another start" if config.sigma is None else f"a sigma below {config.sigma:g}"
@@ -177,8 +191,11 @@ class Trainer:
         self.curve = Curve()
         self.samples: list[Sample] = []
         self.seconds = 0.0
+        self.above = 0  # for how many updates the smooth loss has been far too high
+        self._good: State | None = None  # where a training that may go back goes
         # The best model is the current one; it is copied when the next update makes it worse.
         self._best_is_current = True
+        self._remember_if_good()
 
     @classmethod
     def resume(cls, corpus: Corpus, checkpoint: Checkpoint, threads: int = 1) -> Trainer:
@@ -206,12 +223,15 @@ class Trainer:
                 f"{last.update}, which its text of {chunks} chunks does not have; train again"
             )
         trainer.restore(checkpoint)
+        trainer.rollbacks = list(checkpoint.history.rollbacks)
+        trainer.seconds = checkpoint.seconds
         trainer.resumed = True
+        trainer._good = checkpoint.good
         return trainer
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Be what the training was when it gave this checkpoint."""
-        best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    def restore(self, state: State | Checkpoint) -> None:
+        """Be what the training was at this time."""
+        best, last, history = state.best, state.last, state.history
         network = self.network
         network.set_parameters(best.parameters)
         network.keep_as_best()
@@ -220,7 +240,7 @@ class Trainer:
         network.set_optimizer_state(last.optimizer)
         network.state[...] = last.state
         self.update, self.epoch, self.chunk = last.update, last.epoch, last.chunk
-        self.smooth_loss = last.smooth_loss
+        self.smooth_loss, self.above = last.smooth_loss, last.above
         self.generator.bit_generator.state = last.generator
         self.best_update, self.best_smooth_loss = best.update, best.smooth_loss
         rows = zip(history.validation_update, history.validation_loss, strict=True)
@@ -229,7 +249,6 @@ class Trainer:
         self._test_loss = None  # the test comes at the end, for which the training heads anew
         self.curve = Curve.of(history)
         self.samples = list(history.samples)
-        self.seconds = checkpoint.seconds
 
     def _rehearse(self) -> float:
         """Loss of the first chunk, by the first update, which is taken back.
@@ -246,18 +265,55 @@ class Trainer:
         return record.smooth_loss
 
     def _train(self, codes: np.ndarray, record: Record, smooth_losses: np.ndarray) -> Record:
-        config, count = self.config, len(smooth_losses)
+        config, count = self._scheduled, len(smooth_losses)
         numbers = schedule.steps(config, self.update, count, self.end)
         keys = schedule.dropout_keys(config.seed, self.update, count, config.layers)
         return self.network.train(codes, numbers, keys, record, smooth_losses)
 
-    def advance(self, count: int) -> None:
-        """Make `count` updates within the current epoch.
+    @property
+    def _scheduled(self) -> Config:
+        """The settings with the learning rate that is left after the rollbacks."""
+        rate = self.config.learning_rate / 2 ** len(self.rollbacks)
+        return replace(self.config, learning_rate=rate)
+
+    def advance(self, count: int) -> str | None:
+        """Make `count` updates within the current epoch, unless the loss explodes.
+
+        That is when it is not finite any more, or the smooth loss has been far above that of an
+        untrained model for long.
+
+        Returns
+        -------
+        str or None
+            What happened, if the training went back because the loss exploded.
 
         Raises
         ------
         FastrnnError
-            If the loss is no longer finite; then nothing has changed since before the call.
+            If it exploded and the training does not go back, or has done so too often. Then the
+            training is as it was before the update which failed, or before the last whose step was
+            finite.
+        """
+        goal = self.update + count
+        while self.update < goal:
+            room = GOOD_EVERY - self.update % GOOD_EVERY
+            made, first, failed = min(goal - self.update, room), self.update + 1, None
+            # As far as it goes: how updates are divided changes nothing, here as elsewhere.
+            while made > 0 and (index := self._attempt(made)) is not None:
+                failed = first + index if failed is None else failed
+                made = min(index, made - 1)
+            if failed is not None:
+                return self._go_back(failed)
+        return None
+
+    def _attempt(self, count: int) -> int | None:
+        """Make `count` updates, or none.
+
+        Returns
+        -------
+        int or None
+            Which of them failed, from 0; `count`, if that is the one after them, as their weights
+            are not finite.
         """
         before = self.network.copy_state()
         codes = self.streams.read(self.chunk, count, self.epoch)
@@ -267,15 +323,13 @@ class Trainer:
         smooth_losses = np.empty(count)
         record = self._train(codes, record, smooth_losses)
         # Weights that are no longer finite make the loss of the next update so.
-        finite = np.append(np.isfinite(smooth_losses), self.network.is_finite())
-        if not finite.all():
+        good = np.append(np.isfinite(smooth_losses), self.network.is_finite())
+        above = self._far_above(smooth_losses)
+        good[:count] &= above < WINDOW
+        if not good.all():
             self.network.restore_state(before)
-            update = self.update + 1 + int(np.argmin(finite))
-            raise FastrnnError(
-                f"the loss is not finite any more at update {update}; "
-                f"try a lower learning rate than {self.config.learning_rate:g}, or "
-                f"{smaller_clip(self.config)}"
-            )
+            return int(np.argmin(good))
+        self.above = int(above[-1])
         self.smooth_loss = record.smooth_loss
         if record.lowest_index >= 0:
             self.best_update = self.update + 1 + record.lowest_index
@@ -287,6 +341,64 @@ class Trainer:
         if self.chunk == self.streams.chunks:
             self.epoch, self.chunk = self.epoch + 1, 0
             self.network.state[...] = 0.0
+        self._remember_if_good()
+        return None
+
+    def _far_above(self, smooth_losses: np.ndarray) -> np.ndarray:
+        """For how many updates in a row the smooth loss has been far above an untrained model's."""
+        index = np.arange(len(smooth_losses))
+        low = np.where(smooth_losses > EXPLODED * self._untrained, -1 - self.above, index)
+        return index - np.maximum.accumulate(low)
+
+    @property
+    def _untrained(self) -> float:
+        """The loss of a model that holds all characters for equally likely."""
+        return self.config.loss_length * math.log(len(self.vocabulary))
+
+    def _remember_if_good(self) -> None:
+        """Keep the state from time to time, if the training may go back and is well."""
+        may_go_back = self.config.on_divergence == "rollback"
+        well = self.update == 0 or self.smooth_loss <= self._untrained
+        if may_go_back and self.update % GOOD_EVERY == 0 and well:
+            now = self.checkpoint()
+            self._good = State(now.best, now.last, now.history)
+
+    def _go_back(self, update: int) -> str:
+        """Go back from the update that failed to where all was well; what happened, in words."""
+        gradient, parameters = self._norms()
+        problem = f"the loss is not finite any more at update {update}"
+        if self.above + 1 >= WINDOW:
+            problem = (
+                f"the smooth loss, {self.smooth_loss:.4g}, has been far above that of an untrained "
+                f"model for {WINDOW:,} updates at update {update}"
+            )
+        problem += (
+            f", with a gradient of norm {gradient:.3g} and parameters of norm {parameters:.3g}"
+        )
+        rate = self._scheduled.learning_rate
+        if self._good is None or len(self.rollbacks) == ROLLBACKS:
+            raise FastrnnError(
+                f"{problem}; try a lower learning rate than {rate:g}, or "
+                f"{smaller_clip(self.config)}"
+            )
+        rollbacks = [*self.rollbacks, [update, self._good.last.update]]
+        self.restore(self._good)
+        self.rollbacks = rollbacks
+        return (
+            f"{problem}; the training goes back to update {self.update:,}, and on with half of the "
+            f"learning rate, {rate / 2:g}"
+        )
+
+    def _norms(self) -> tuple[float, float]:
+        """Those of the gradient of the next update, and of all parameters."""
+        network, config = self.network, self.config
+        before = network.copy_state()
+        keys = schedule.dropout_keys(config.seed, self.update, 1, config.layers)
+        codes = self.streams.read(self.chunk, 1, self.epoch)
+        network.loss_and_gradient(codes, keys if config.dropout else None)
+        norms = _norm(network.gradient), _norm(network.parameters)
+        network.restore_state(before)
+        return norms
 
     @property
     def next_validation(self) -> int:
@@ -413,6 +525,7 @@ class Trainer:
                 optimizer=network.optimizer_state,
                 state=network.state.copy(),
                 generator=dict(self.generator.bit_generator.state),
+                above=self.above,
             ),
             history=History(
                 update=self.curve.update,
@@ -420,8 +533,16 @@ class Trainer:
                 samples=list(self.samples),
                 validation_update=np.array([one.update for one in self.validations], np.int64),
                 validation_loss=np.array([one.loss for one in self.validations]),
+                rollbacks=self.rollbacks,
             ),
             seconds=self.seconds,
             version=__version__,
             run=self.run,
+            good=self._good,
         )
+
+
+def _norm(arrays: Parameters) -> float:
+    """The norm of all their elements."""
+    norms = (np.linalg.norm(array.astype(np.float64)) for array in arrays.values())
+    return math.hypot(*map(float, norms))

@@ -248,6 +248,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("config", ()),
         ("corpus", ()),
         ("history", None),
+        ("history/rollbacks", ()),
         ("history/samples", None),
         ("history/samples/length", (3,)),
         ("history/samples/smooth_loss", (3,)),
@@ -258,6 +259,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("history/validation_loss", (0,)),
         ("history/validation_update", (0,)),
         ("last", None),
+        ("last/above", ()),
         ("last/chunk", ()),
         ("last/chunks", ()),
         ("last/epoch", ()),
@@ -292,7 +294,8 @@ def test_description():
         "learning rate 0.1, "
         "input rate 1.0, epsilon 1e-08, "
         "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
-        "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
+        "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0, "
+        "on divergence stop"
     )
     assert "validation" not in lines
     deep = example(cell="gru", layers=2, optimizer="adamw", updates=30)
@@ -417,6 +420,7 @@ def test_format_1():
             "test_fraction": 0.0,
             "val_every": None,
             "patience": None,
+            "on_divergence": "stop",
         }
     )
     assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
@@ -613,6 +617,7 @@ def test_older_formats_saved_again(tmp_path, version):
         (2, 1, "corpus has fields of format 2"),
         (2, 3, "the configuration has other fields than"),
         (3, 4, "the configuration has other fields than"),
+        (4, 5, "the configuration has other fields than"),
     ],
 )
 def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
@@ -621,7 +626,7 @@ def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
     assert problem in refusal(load, tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize(("version", "newer"), [(1, 3), (2, 3), (3, 4)])
+@pytest.mark.parametrize(("version", "newer"), [(1, 3), (2, 3), (3, 4), (4, 5)])
 def test_a_newer_file_under_an_older_seal(path, version, newer):
     path.write_bytes(sealed(path.read_bytes(), version))
     assert f"config has fields of format {newer}" in refusal(load, path)
@@ -781,6 +786,9 @@ def set_(part, field, value):
         (set_("", "seconds", float("nan")), "seconds contains NaN or infinity"),
         (set_("", "seconds", -1.0), "seconds is negative"),
         (set_("", "version", None), "version is no text"),
+        (set_("last", "above", -1), "last/above is negative"),
+        (set_("history", "rollbacks", [[3]]), "history/rollbacks are no pairs of updates"),
+        (set_("", "good", example().best), "good is not as on-divergence says"),
         (set_("run", "sample_every", -1), "run has a negative number"),
         (set_("run", "checkpoint_every", -1.0), "run/checkpoint_every is no number of seconds"),
         (set_("run", "threads", 0), "run/threads is no number of threads"),

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import shutil
 import signal
 from contextlib import suppress
@@ -15,9 +16,10 @@ import pytest
 
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
+from fastrnn.report.summary import describe
 from fastrnn.storage.checkpoint import Best, Checkpoint, History, Last, Run, load, save
 from fastrnn.text.corpus import Corpus, corpus_from_text, read_corpus
-from fastrnn.training import loop
+from fastrnn.training import loop, trainer
 from fastrnn.training.loop import resume, train
 from fastrnn.training.observers import Observer
 from fastrnn.training.pace import Pace
@@ -151,7 +153,10 @@ def forgotten(name: str, value):
 
 PARTS = [("last", Last), ("best", Best), ("history", History)]
 ITEMS = [(part, one.name) for part, kind in PARTS for one in fields(kind)]
-NOT_NEEDED = {("last", "chunks"), ("best", "test_loss")}  # of the text, and made at the end
+# Of the text, made at the end, and tested below.
+NOT_NEEDED = {
+    ("last", "chunks"), ("best", "test_loss"), ("last", "above"), ("history", "rollbacks"),
+}  # fmt: skip
 
 
 def test_nothing_that_is_saved_may_be_forgotten(tmp_path):
@@ -331,3 +336,84 @@ def test_the_same_training_names_resume(tmp_path, monkeypatch):
         train(corpus, replace(config, **options), path="best.h5", observers=[notes])
         told = any("train --resume best.1.h5 goes on" in note for note in notes.notes)
         assert told == expected
+
+
+# Going back where the loss explodes
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """What takes thousands of updates otherwise."""
+    monkeypatch.setattr(trainer, "GOOD_EVERY", 10)
+    monkeypatch.setattr(trainer, "WINDOW", 15)
+
+
+WILD = Config(
+    **SMALL, cell="lstm", optimizer="sgd",  learning_rate=14.0, seed=1,
+    on_divergence="rollback",
+)  # fmt: skip
+LONG = OPTIONS | {"updates": 90}
+
+
+def test_going_back_is_exact(tmp_path, soon, restless):
+    """However it is interrupted and divided, on the way there, and again."""
+    logs = tmp_path / "whole.log", tmp_path / "log"
+    expected = train(CORPUS, WILD, **LONG | {"observers": [JsonLog(logs[0])]})
+    assert expected.history.rollbacks == [[75, 10]]
+    assert expected.history.update.tolist() == list(range(1, 91))
+    assert expected.good.last.update == 20  # then it got worse again
+    restless(9)
+    path = tmp_path / "best.h5"
+    with pytest.raises(KeyboardInterrupt):
+        train(CORPUS, WILD, path=path, **LONG | {"observers": [JsonLog(logs[1])]})
+    seen = set()
+    for _ in range(100):
+        try:
+            seen.add((load(path).last.update, len(load(path).history.rollbacks)))
+            found = resume(path, CORPUS, observers=[JsonLog(logs[1])])
+            break
+        except KeyboardInterrupt:
+            pass
+    assert any(10 < update <= 75 and not times for update, times in seen)
+    assert any(10 < update <= 75 and times for update, times in seen)
+    assert bits(found, tmp_path) == bits(load(path), tmp_path) == bits(expected, tmp_path)
+    whole, parts = ([row for row in events(log) if row["event"] != "warning"] for log in logs)
+    assert parts == whole
+    assert {"event": "rollback", "exploded": 75, "back_to": 10} in whole
+    assert "went back   from update 75 to 10" in describe(found)
+
+
+def test_it_goes_back_three_times_at_most(tmp_path, soon):
+    class Warnings(Observer):
+        def __init__(self):
+            self.warnings = []
+
+        def warned(self, message):
+            self.warnings.append(message)
+
+    told, path = Warnings(), tmp_path / "best.h5"
+    config = replace(WILD, learning_rate=1e30)
+    with pytest.raises(FastrnnError) as error:
+        train(CORPUS, config, path=path, **LONG | {"observers": [told]})
+    norms = r"with a gradient of norm [\d.e+]+ and parameters of norm [\d.e+]+"
+    far = r"the smooth loss, [\d.e+]+, has been far above that of an untrained model for 15 updates"
+    back = "the training goes back to update 0, and on with half of the learning rate"
+    for message, rate in zip(told.warnings, ("5e+29", "2.5e+29", "1.25e+29"), strict=False):
+        assert re.fullmatch(rf"{far} at update \d+, {norms}; {back}, {re.escape(rate)}", message)
+    remedy = r"try a lower learning rate than 1.25e\+29, or a smaller clip-norm"
+    assert re.fullmatch(rf"{far} at update \d+, {norms}; {remedy}", str(error.value))
+    assert [back_to for _, back_to in load(path).history.rollbacks] == [0, 0, 0]
+
+
+def test_a_loss_that_stays_high_stops_the_training(tmp_path, soon, restless):
+    """At the same update however it is divided; and what is kept goes on to the same."""
+    config = replace(WILD, on_divergence="stop")
+    path, messages = tmp_path / "best.h5", []
+    for _ in range(2):
+        with pytest.raises(FastrnnError, match=r"far above .* at update 75, with a grad") as error:
+            train(CORPUS, config, path=path, overwrite=True, **LONG)
+        messages.append(str(error.value))
+        assert (load(path).last.update, load(path).last.above) == (74, 14)
+    with pytest.raises(FastrnnError) as error:
+        resume(path, CORPUS, observers=[])
+    assert {str(error.value)} == set(messages)

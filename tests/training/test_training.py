@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import signal
 import threading
 from dataclasses import replace
@@ -310,24 +311,29 @@ def test_training_goes_on_when_a_checkpoint_fails(tmp_path: Path, monkeypatch) -
 
 
 def test_divergence_leaves_what_was_before(tmp_path: Path) -> None:
+    """The last state that is finite, however the updates are divided."""
     # The loss of update 1 is still good, its step is not.
     config = replace(SMALL, dtype="float32", clip=np.inf, learning_rate=1e38)
-    trainer = Trainer(CORPUS, config)
-    before = bits(trainer.checkpoint(), tmp_path)
-    with pytest.raises(FastrnnError) as error:
-        trainer.advance(20)
-    assert str(error.value) == (
-        "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+38, or a clip-norm"
-    )
-    assert bits(trainer.checkpoint(), tmp_path) == before
+    before = Trainer(CORPUS, config)
+    before.advance(1)
+    for counts in ([20], [1, 1], [2]):
+        trainer = Trainer(CORPUS, config)
+        with pytest.raises(FastrnnError) as error:
+            for count in counts:
+                trainer.advance(count)
+        assert re.fullmatch(
+            r"the loss is not finite any more at update 2, with a gradient of norm nan and "
+            r"parameters of norm [\d.e+]+; try a lower learning rate than 1e\+38, or a clip-norm",
+            str(error.value),
+        )
+        assert bits(trainer.checkpoint(), tmp_path) == bits(before.checkpoint(), tmp_path)
 
 
 @pytest.mark.parametrize("updates", [1, 50])
 def test_divergence_keeps_a_checkpoint_that_loads(tmp_path: Path, updates: int) -> None:
     path, recorder = tmp_path / "a.h5", Recorder()
     config = replace(SMALL, dtype="float32", learning_rate=1e39)  # infinite in float32
-    with pytest.raises(FastrnnError, match="not finite any more at update 2; try"):
+    with pytest.raises(FastrnnError, match="not finite any more at update 2, with"):
         train(CORPUS, config, updates=updates, path=path, observers=[recorder])
     found = checkpoints.load(path)  # which refuses what is not finite
     assert found.last.update == recorder.end.last.update == 0
