@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastrnn.storage.checkpoint import load as load_checkpoint
     from fastrnn.text.corpus import Corpus, corpus_from_text, read_corpus
     from fastrnn.text.vocabulary import Vocabulary
-    from fastrnn.training.loop import train
+    from fastrnn.training.loop import resume, train
     from fastrnn.training.observers import Observer
     from fastrnn.training.progress import JsonLog, Progress
 
@@ -50,6 +50,7 @@ __all__ = [
     "plot_loss",
     "preset",
     "read_corpus",
+    "resume",
     "train",
 ]
 
@@ -71,6 +72,7 @@ _HOMES = {
     "plot_loss": "report.plots.plot_loss",
     "preset": "presets.preset",
     "read_corpus": "text.corpus.read_corpus",
+    "resume": "training.loop.resume",
     "train": "training.loop.train",
 }
 

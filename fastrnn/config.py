@@ -225,6 +225,10 @@ class Config(Architecture):
         times as many characters as they read.
     patience : int, optional
         End the training after so many validations without a lower loss.
+    on_divergence : {"stop", "rollback"}
+        What happens when the loss is not finite any more, or stays far above that of an untrained
+        model: the training stops, or it goes back to where it was at the last thousand of updates
+        and halves the learning rate, at most three times.
 
     Raises
     ------
@@ -293,6 +297,11 @@ class Config(Architecture):
     val_every: int | None = option(None, Whole(1, 2**63 - 1), "Updates between two validations.")
     patience: int | None = option(
         None, Whole(1, MOST), "Stop after so many validations without a lower loss."
+    )
+    on_divergence: str = option(
+        "stop",
+        ("stop", "rollback"),
+        "If the loss explodes: stop, or go back some updates and halve the learning rate.",
     )
 
     def __post_init__(self) -> None:

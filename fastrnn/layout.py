@@ -302,10 +302,14 @@ def model_memory(architecture: Architecture, characters: int) -> int:
 
 
 def training_memory(config: Config, characters: int, threads: int = 1) -> int:
-    """Bytes that a training takes: its network, and the copy that `copy_state` makes."""
+    """Bytes that a training takes: its network, and the copy that `copy_state` makes.
+
+    One that may go back has a copy of an earlier time, too.
+    """
     layout = Layout(config, characters)
     arrays = weights_arrays(layout) | training_arrays(layout, config, threads)
-    return total(arrays.values()) + total(arrays[name] for name in TRAINED)
+    copies = 2 if config.on_divergence == "rollback" else 1
+    return total(arrays.values()) + copies * total(arrays[name] for name in TRAINED)
 
 
 def saving_memory(config: Config, characters: int) -> int:

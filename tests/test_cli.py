@@ -477,10 +477,8 @@ def test_divergence(folder: Path) -> None:
     error = error_of(
         folder, "train", *EXAMPLE, "--updates", "500", "--learning-rate", "1e38", "--quiet"
     )
-    assert error == (
-        "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+38 or a smaller clip"
-    )
+    assert error.startswith("the loss is not finite any more at update 2, with a gradient of norm ")
+    assert error.endswith("; try a lower learning rate than 1e+38 or a smaller clip")
     assert load(folder / "best.h5").last.update == 1
 
 

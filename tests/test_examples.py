@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -46,10 +47,15 @@ def command_of(line: str) -> str:
     return line.split("fastrnn ")[1].split()[0]
 
 
-TRAININGS = [line for line in shown() if command_of(line) == "train" and "--help" not in line]
+RESUMED = [line for line in shown() if "--resume" in line]
+TRAININGS = [
+    line
+    for line in shown()
+    if command_of(line) == "train" and "--help" not in line and line not in RESUMED
+]
 # gradcheck takes ten seconds; .ci/run runs it as it is shown.
 ELSEWHERE = [line for line in shown() if command_of(line) in ("bench", "gradcheck")]
-OTHERS = [line for line in shown() if line not in TRAININGS + ELSEWHERE]
+OTHERS = [line for line in shown() if line not in TRAININGS + RESUMED + ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,14 @@ def test_training_learns(folder: Path, line: str) -> None:
     output = ("--ckpt", "trained.h5", "--overwrite", "--quiet")
     run(folder, line, *length, *output, "--threads", "1")
     assert bits(load(folder / "trained.h5")) < LEARNT
+
+
+@pytest.mark.parametrize("line", RESUMED)
+def test_training_goes_on(folder: Path, tmp_path: Path, line: str) -> None:
+    shutil.copy(folder / "best.h5", tmp_path)
+    shutil.copy(folder / "book.txt", tmp_path)
+    run(tmp_path, line, "--updates", "320", "--quiet")
+    assert load(tmp_path / "best.h5").last.update == 320
 
 
 @pytest.mark.parametrize("line", OTHERS)

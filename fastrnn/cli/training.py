@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -20,6 +21,10 @@ from fastrnn.console import ERR, OUT
 from fastrnn.errors import FastrnnError
 from fastrnn.presets import PRESETS, preset
 from fastrnn.training.signals import ending_at_once
+
+if TYPE_CHECKING:
+    from fastrnn.storage.checkpoint import Checkpoint
+    from fastrnn.training.observers import Observer
 
 DEFAULT_CHECKPOINT = "best.h5"
 BEGAN = time.monotonic()
@@ -38,6 +43,9 @@ BEGAN = time.monotonic()
     experiment's, and for gated or deep models what trains those. A preset is a set of other
     defaults: see fastrnn presets.
 
+    A training that was interrupted goes on with --resume, exactly as if it had not been, and needs
+    no other option; --epochs or --updates give it another end.
+
     With --val-fraction the end of the text is held out, and the best model is that of the lowest
     loss there; without, that of the lowest smooth loss.
 
@@ -50,9 +58,17 @@ BEGAN = time.monotonic()
       fastrnn train book.txt --hidden 200 --learning-rate 0.03
       fastrnn train book.txt --cell lstm --hidden 256 --batch 8
       cat *.txt | fastrnn train -
+      fastrnn train --resume best.h5
     """,
 )
 @text_options
+@click.option(
+    "--resume",
+    type=click.Path(),
+    metavar="CHECKPOINT",
+    help="Go on with the training in this file, and replace it. TEXT is only to be named if it is "
+    "no longer where it was.",
+)
 @click.option(
     "--preset",
     "preset_name",
@@ -116,6 +132,7 @@ def train(
     texts: tuple[str, ...],
     sources: tuple[str, ...],
     encoding: str,
+    resume: str | None,
     preset_name: str | None,
     init_from: str | None,
     vocabulary: str,
@@ -132,7 +149,15 @@ def train(
 ) -> None:
     context = click.get_current_context()
     source = context.get_parameter_source
-    given = {key: one for key, one in given.items() if source(key) is not ParameterSource.DEFAULT}
+    named = {
+        key: one
+        for key, one in context.params.items()
+        if source(key) is not ParameterSource.DEFAULT
+    }
+    if resume is not None:
+        _resume(resume, texts + sources, named)
+        return
+    given = {key: one for key, one in given.items() if key in named}
     settings, model = given, None
     if init_from is not None:
         from fastrnn.model import load
@@ -150,10 +175,8 @@ def train(
 
     from fastrnn.presets import fit
     from fastrnn.text.corpus import read_corpus
-    from fastrnn.training import diagnosis
     from fastrnn.training.loop import train
-    from fastrnn.training.observers import Observer
-    from fastrnn.training.progress import JsonLog, Progress, Warnings, reading, report_files
+    from fastrnn.training.progress import reading, report_files
 
     texts = texts + sources
     if not texts and not quiet:
@@ -166,10 +189,7 @@ def train(
         report_files(corpus, max(len(texts), 1))
         if preset_name and (advice := fit(config, corpus.length, len(corpus.vocabulary))):
             ERR.say(advice)
-    shown = Warnings() if quiet else Progress()
-    observers: list[Observer] = [shown]
-    if log is not None:
-        observers.append(JsonLog(log, shown.warned, BEGAN))
+    observers = _observers(quiet, log)
     with ending_at_once():
         trained = train(
             corpus,
@@ -185,6 +205,56 @@ def train(
             vocabulary=vocabulary,
             observers=observers,
         )
+    _end(trained, observers)
+
+
+def _resume(path: str, texts: tuple[str, ...], named: dict[str, Any]) -> None:
+    """Go on with the training in a file; `named` are the options on the command line."""
+    from fastrnn.storage.checkpoint import load
+    from fastrnn.training.loop import resume
+    from fastrnn.training.progress import reading
+    from fastrnn.training.resume import refuse_others, text_of, with_end
+
+    checkpoint = load(path)
+    quiet, log = bool(named.get("quiet")), named.get("log", checkpoint.run.log)
+    end = {name: named.get(name) for name in ("epochs", "updates")}
+    every = named.get("ckpt_every")
+    with usage_errors():
+        if every is not None:
+            real("ckpt-every", every, infinity=True)  # NaN is in every range
+        preset_name = named.get("preset_name")
+        refuse_others(checkpoint, path, (PRESETS[preset_name] if preset_name else {}) | named)
+        with_end(checkpoint, path, **end)
+    if log is not None:
+        check_output(log, keep=(path, *texts))
+    with nullcontext() if quiet else reading(texts or checkpoint.corpus.sources or ()) as progress:
+        corpus = text_of(checkpoint, path, texts, progress)
+    observers = _observers(quiet, log)
+    with ending_at_once():
+        trained = resume(
+            path,
+            corpus,
+            **end,
+            keep=named.get("keep"),
+            checkpoint_every=every,
+            threads=named.get("threads"),
+            observers=observers,
+        )
+    _end(trained, observers)
+
+
+def _observers(quiet: bool, log: str | None) -> list[Observer]:
+    from fastrnn.training.progress import JsonLog, Progress, Warnings
+
+    shown = Warnings() if quiet else Progress()
+    return [shown, *([JsonLog(log, shown.warned, BEGAN)] if log is not None else [])]
+
+
+def _end(trained: Checkpoint, observers: Sequence[Observer]) -> None:
+    """Exit code 1 if the training failed, or its log is not complete."""
+    from fastrnn.training import diagnosis
+    from fastrnn.training.progress import JsonLog
+
     lost = any(isinstance(one, JsonLog) and one.problem for one in observers)
     if lost or diagnosis.failed(trained):
         sys.exit(1)

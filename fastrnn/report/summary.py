@@ -38,6 +38,10 @@ def describe(checkpoint: Checkpoint) -> str:
         )
     if best.test_loss is not None:
         held["test"] = loss_in_words(best.test_loss)
+    if history.rollbacks:
+        held["went back"] = ", ".join(
+            f"from update {update:,} to {back_to:,}" for update, back_to in history.rollbacks
+        )
     rows = {
         "model": describe_model(config, characters),
         "memory": f"{shown_bytes(model_memory(config, characters))} to write with",

@@ -3,9 +3,11 @@
 `h5ls -r best.h5` shows the attributes of `Checkpoint` under their own names:
 
     /config, /corpus, /version, /last/generator      JSON, as fixed-length text
+    /run/threads, ...                                the same, and numbers
     /vocabulary, /history/samples/text               Unicode code points
     /best/parameters/U, /last/parameters/U, ...      arrays in the shapes of fastrnn.parameters
     /last/optimizer/squares/U, ...                   the buffers of the optimizer, in the same
+    /good/best, /good/last, /good/history            the same of an earlier time, to go back to
     /best/update, /last/smooth_loss, /seconds, ...   numbers
 
 `_layout` is the one description of this, for writing and for reading. Two rules keep files safe:
@@ -31,13 +33,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import counted
-from fastrnn.config import Config, state_names
+from fastrnn.config import (
+    CHECKPOINT_EVERY,
+    MOST_THREADS,
+    SAMPLE_EVERY,
+    SAMPLE_LENGTH,
+    Config,
+    state_names,
+)
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import Parameters, parameter_shapes, state_shape
 from fastrnn.parameters import describe as describe_model
@@ -92,6 +101,20 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "validation_loss": lambda file: np.empty(0),
         },
     },
+    5: {
+        "config": {"on_divergence": "stop"},
+        "corpus": {"sources": None, "folder": ""},
+        "last": {"above": lambda file: 0},
+        "history": {"rollbacks": lambda file: []},
+        "run": {
+            "sample_every": 10_000,
+            "sample_length": 200,
+            "checkpoint_every": 60.0,
+            "threads": None,
+            "log": None,
+            "keep": 0,
+        },
+    },
 }
 
 # What each format has moved: the former name of a dataset or group, and how many of its first axes,
@@ -107,7 +130,8 @@ class CorpusInfo:
 
     The encoding is that of the files it came from: the name of a Python text codec, or "bytes"
     if every character stands for a byte. `validation` and `test` are the characters at the end that
-    are held out for each.
+    are held out for each. `sources` are what `read_corpus` was given when the current folder was
+    `folder`; None if nobody knows.
     """
 
     name: str
@@ -116,6 +140,8 @@ class CorpusInfo:
     encoding: str = "utf-8"
     validation: int = 0
     test: int = 0
+    sources: list[str] | None = None
+    folder: str = ""
 
 
 @dataclass(eq=False)  # arrays have no single answer
@@ -145,6 +171,7 @@ class Last:
     state: np.ndarray  # (S·L, B, m), the hidden and cell states before the next chunk
     generator: dict[str, Any]  # bit_generator.state of the PCG64 that draws the samples
     chunks: int = 0  # of an epoch; 0 if it says nothing, as a file of a format before 4
+    above: int = 0  # for how many updates the smooth loss has been far above an untrained model's
 
 
 @dataclass
@@ -166,6 +193,30 @@ class History:
     # (V,) int64, strictly increasing, and (V,) float64, nats per character
     validation_update: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+    # The update at which the loss exploded, and that to which the training went back. Each time the
+    # learning rate was halved.
+    rollbacks: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(eq=False)  # arrays have no single answer
+class State:
+    """A training at one time: a checkpoint is one, and may have an earlier one to go back to."""
+
+    best: Best
+    last: Last
+    history: History
+
+
+@dataclass
+class Run:
+    """How the training was asked to run; when it is resumed, it goes on like that."""
+
+    sample_every: int = SAMPLE_EVERY  # updates
+    sample_length: int = SAMPLE_LENGTH  # characters
+    checkpoint_every: float | None = CHECKPOINT_EVERY  # seconds; None: only at the end
+    threads: int | None = None  # None: as many as are useful
+    log: str | None = None  # path of its log
+    keep: int = 0  # older checkpoints beside the newest
 
 
 @dataclass(repr=False, eq=False)
@@ -180,6 +231,8 @@ class Checkpoint:
     history: History
     seconds: float  # of training so far, by the clock on the wall
     version: str  # of the fastrnn that wrote this
+    run: Run = field(default_factory=Run)
+    good: State | None = None  # where it goes back to, if `config.on_divergence` says so
 
     @property
     def updates_per_epoch(self) -> int:
@@ -324,23 +377,49 @@ def save_errors(path: AnyPath) -> Iterator[None]:
 # What a checkpoint contains
 
 
-def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
-    """The kind and shape of every dataset by name, for K characters and a history of N points.
+class _Sizes(NamedTuple):
+    """Those of a history: points of the curve, samples, their characters together, validations.
 
-    The S samples have L characters together; they are stored as one text and their lengths. There
-    were V validations.
+    Samples are stored as one text and their lengths.
     """
-    weights = {name: (config.dtype, s) for name, s in parameter_shapes(config, K).items()}
 
-    def group(*paths: str) -> Layout:
-        return {f"{path}/{name}": row for path in paths for name, row in weights.items()}
+    N: int
+    S: int
+    L: int
+    V: int
 
+
+def _layout(config: Config, K: int, sizes: _Sizes, good: _Sizes | None) -> Layout:
+    """The kind and shape of every dataset by name, for K characters."""
     return {
         "version": (JSON, ()),
         "config": (JSON, ()),
         "corpus": (JSON, ()),
         "vocabulary": (TEXT, (K,)),
         "seconds": (REAL, ()),
+        "run/sample_every": (WHOLE, ()),
+        "run/sample_length": (WHOLE, ()),
+        "run/checkpoint_every": (JSON, ()),
+        "run/threads": (JSON, ()),
+        "run/log": (JSON, ()),
+        "run/keep": (WHOLE, ()),
+        **_layout_of_state(config, K, sizes),
+        **({} if good is None else _below("good", _layout_of_state(config, K, good))),
+    }
+
+
+def _below(path: str, layout: Layout) -> Layout:
+    return {f"{path}/{name}": row for name, row in layout.items()}
+
+
+def _layout_of_state(config: Config, K: int, sizes: _Sizes) -> Layout:
+    N, S, L, V = sizes
+    weights = {name: (config.dtype, s) for name, s in parameter_shapes(config, K).items()}
+
+    def group(*paths: str) -> Layout:
+        return {name: row for path in paths for name, row in _below(path, weights).items()}
+
+    return {
         "best/update": (WHOLE, ()),
         "best/smooth_loss": (REAL, ()),
         "best/validation_loss": (JSON, ()),
@@ -350,6 +429,7 @@ def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
         "last/epoch": (WHOLE, ()),
         "last/chunk": (WHOLE, ()),
         "last/chunks": (WHOLE, ()),
+        "last/above": (WHOLE, ()),
         "last/smooth_loss": (REAL, ()),
         **group("last/parameters"),
         **group(*(f"last/optimizer/{name}" for name in state_names(config))),
@@ -363,13 +443,13 @@ def _layout(config: Config, K: int, N: int, S: int, L: int, V: int) -> Layout:
         "history/samples/text": (TEXT, (L,)),
         "history/validation_update": (WHOLE, (V,)),
         "history/validation_loss": (REAL, (V,)),
+        "history/rollbacks": (JSON, ()),
     }
 
 
 def _validate(checkpoint: Checkpoint) -> None:
     """Check what types and shapes do not tell."""
-    vocabulary, corpus, best = checkpoint.vocabulary, checkpoint.corpus, checkpoint.best
-    last, history, version = checkpoint.last, checkpoint.history, checkpoint.version
+    vocabulary, corpus, version = checkpoint.vocabulary, checkpoint.corpus, checkpoint.version
     require(vocabulary, "the vocabulary is empty")
     increasing = list(vocabulary) == sorted(set(vocabulary))
     require(increasing, "the vocabulary is not in strictly increasing order")
@@ -386,12 +466,26 @@ def _validate(checkpoint: Checkpoint) -> None:
     require(good, "the corpus has no characters to train on")
     good = corpus.encoding != "bytes" or vocabulary[-1] <= "\xff"
     require(good, "the corpus is of bytes, but the vocabulary has characters above U+00FF")
+    sources = corpus.sources
+    good = sources is None or (type(sources) is list and all(type(one) is str for one in sources))
+    good = good and type(corpus.folder) is str
+    require(good, "the sources of the corpus are no texts")
     require(checkpoint.seconds >= 0, "seconds is negative")
+    _validate_run(checkpoint.run)
+    _validate_state(checkpoint, checkpoint.updates_per_epoch)
+    if checkpoint.good is not None:
+        _validate_state(checkpoint.good, checkpoint.updates_per_epoch)
 
+
+def _validate_state(state: State | Checkpoint, chunks: int) -> None:
+    best, last, history = state.best, state.last, state.history
     require(0 <= best.update <= last.update, "best/update is not between 0 and last/update")
     require(last.epoch >= 0, "last/epoch is negative")
-    good = last.chunks >= 0 and 0 <= last.chunk <= checkpoint.updates_per_epoch
+    good = last.chunks >= 0 and 0 <= last.chunk <= chunks
     require(good, "last/chunk is outside the epoch")
+    require(last.above >= 0, "last/above is negative")
+    good = type(history.rollbacks) is list and all(map(_is_rollback, history.rollbacks))
+    require(good, "history/rollbacks are no pairs of updates")
     for name, array in last.optimizer.get("squares", {}).items():
         require((array >= 0).all(), f"last/optimizer/squares/{name} is negative")
     updates, validated = np.asarray(history.update), np.asarray(history.validation_update)
@@ -407,6 +501,22 @@ def _validate(checkpoint: Checkpoint) -> None:
     good = best.test_loss is None or (type(best.test_loss) is float and best.test_loss >= 0)
     require(good, "best/test_loss is no loss")
     _validate_generator(last.generator)
+
+
+def _is_rollback(pair: Any) -> bool:
+    numbers = type(pair) is list and len(pair) == 2 and all(type(one) is int for one in pair)
+    return bool(numbers) and 0 <= pair[1] <= pair[0]
+
+
+def _validate_run(run: Run) -> None:
+    counts = run.sample_every, run.sample_length, run.keep
+    require(min(counts) >= 0, "run has a negative number")
+    every, threads = run.checkpoint_every, run.threads
+    good = every is None or (type(every) is float and every >= 0)
+    require(good, "run/checkpoint_every is no number of seconds")
+    good = threads is None or (type(threads) is int and 1 <= threads <= MOST_THREADS)
+    require(good, "run/threads is no number of threads")
+    require(run.log is None or type(run.log) is str, "run/log is no path")
 
 
 def _validate_generator(generator: Any) -> None:
@@ -435,32 +545,41 @@ def _validate_generator(generator: Any) -> None:
 
 def _build(checkpoint: Checkpoint) -> io.BytesIO:
     """The HDF5 file, with an empty user block."""
-    samples, history = checkpoint.history.samples, checkpoint.history
-    text = "".join(sample.text for sample in samples)
-    columns = {
-        "update": [sample.update for sample in samples],
-        "smooth_loss": [sample.smooth_loss for sample in samples],
-        "length": [len(sample.text) for sample in samples],
-        "text": text,
-    }
+    history, good = checkpoint.history, checkpoint.good
+    kind = State if checkpoint.config.on_divergence == "rollback" else type(None)
+    require(type(good) is kind, "good is not as on-divergence says")
     tree = vars(checkpoint) | {
         "config": checkpoint.config.to_json(),
         "corpus": asdict(checkpoint.corpus),
-        "history": vars(history) | {"samples": columns},
+        "history": _with_columns(history),
+        "good": {},
     }
-    layout = _layout(
-        checkpoint.config,
-        K=len(checkpoint.vocabulary),
-        N=len(history.update),
-        S=len(samples),
-        L=len(text),
-        V=len(history.validation_update),
-    )
+    if good is not None:
+        tree["good"] = vars(good) | {"history": _with_columns(good.history)}
+    earlier = None if good is None else _sizes_of(good.history)
+    layout = _layout(checkpoint.config, len(checkpoint.vocabulary), _sizes_of(history), earlier)
     leaves = dict(_leaves(tree, layout))
     require(leaves.keys() == layout.keys(), f"unexpected {sorted(leaves.keys() ^ layout.keys())}")
     datasets = encode(leaves, layout)
     _validate(checkpoint)
     return write(datasets)
+
+
+def _sizes_of(history: History) -> _Sizes:
+    samples = history.samples
+    characters = sum(len(sample.text) for sample in samples)
+    return _Sizes(len(history.update), len(samples), characters, len(history.validation_update))
+
+
+def _with_columns(history: History) -> dict[str, Any]:
+    samples = history.samples
+    columns = {
+        "update": [sample.update for sample in samples],
+        "smooth_loss": [sample.smooth_loss for sample in samples],
+        "length": [len(sample.text) for sample in samples],
+        "text": "".join(sample.text for sample in samples),
+    }
+    return vars(history) | {"samples": columns}
 
 
 def _leaves(tree: Any, layout: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -491,18 +610,18 @@ def _parse(file: BinaryIO, size: int, version: int) -> Checkpoint:
 def _read_all(file: Reader, version: int) -> Checkpoint:
     """Read what `_layout` lists; there must be nothing else."""
     config = Config.from_json(_complete("config", file.read("config", JSON), file, version))
-    layout = _layout(
-        config,
-        K=file.length("vocabulary"),
-        N=file.length("history/update"),
-        S=file.length("history/samples/update"),
-        L=file.length("history/samples/text"),
-        V=0 if version < 4 else file.length("history/validation_update"),
-    )
+    goes_back = config.on_divergence == "rollback"
+    good = _sizes_in(file, version, "good/") if goes_back else None
+    layout = _layout(config, file.length("vocabulary"), _sizes_in(file, version), good)
     added = _added_datasets(version)
     layout = {name: row for name, row in layout.items() if name not in added}
     stored = {name: _as_stored(name, shape, version) for name, (_, shape) in layout.items()}
-    tree: dict[str, Any] = {"last": {"optimizer": {}}}  # which may have no buffers
+    # An optimizer may have no buffers, and an older file nothing of how the training was run.
+    tree: dict[str, Any] = {
+        "last": {"optimizer": {}},
+        "run": {},
+        "good": {"last": {"optimizer": {}}},
+    }
     for name, (kind, shape) in layout.items():
         value = file.read(stored[name][0], kind, stored[name][1])
         *path, leaf = name.split("/")
@@ -512,23 +631,48 @@ def _read_all(file: Reader, version: int) -> Checkpoint:
         group[leaf] = value.reshape(shape) if isinstance(value, np.ndarray) else value
     file.require_only(name for name, _ in stored.values())
 
-    columns = tree["history"]["samples"]
+    tree["config"] = config
+    good_tree = tree.pop("good")
+    tree["good"] = None
+    parts = {"corpus": CorpusInfo, "run": Run}
+    tree |= {
+        name: _record(part, _complete(name, tree[name], file, version))
+        for name, part in parts.items()
+    }
+    tree |= _state_of(tree, file, version)
+    if goes_back:
+        tree["good"] = State(**_state_of(good_tree, file, version))
+    checkpoint = _record(Checkpoint, tree)
+    _validate(checkpoint)
+    return checkpoint
+
+
+def _sizes_in(file: Reader, version: int, at: str = "") -> _Sizes:
+    return _Sizes(
+        N=file.length(f"{at}history/update"),
+        S=file.length(f"{at}history/samples/update"),
+        L=file.length(f"{at}history/samples/text"),
+        V=0 if version < 4 else file.length(f"{at}history/validation_update"),
+    )
+
+
+def _state_of(tree: dict[str, Any], file: Reader, version: int) -> dict[str, Any]:
+    """The records of a `State`."""
+    tree["history"]["samples"] = _samples_of(tree["history"]["samples"])
+    parts = {"best": Best, "last": Last, "history": History}
+    return {
+        name: _record(part, _complete(name, tree[name], file, version))
+        for name, part in parts.items()
+    }
+
+
+def _samples_of(columns: dict[str, Any]) -> list[Sample]:
     lengths, text = columns["length"].tolist(), columns["text"]
     require(all(n >= 0 for n in lengths) and sum(lengths) == len(text), "samples have gaps")
     ends = np.cumsum(columns["length"]).tolist()
     texts = [text[stop - n : stop] for n, stop in zip(lengths, ends, strict=True)]
     rows = (columns["update"].tolist(), columns["smooth_loss"].tolist(), texts)
-    tree["history"]["samples"] = [Sample(*row) for row in zip(*rows, strict=True)]
-
-    tree["config"] = config
-    parts = {"corpus": CorpusInfo, "best": Best, "last": Last, "history": History}
-    tree |= {
-        name: _record(part, _complete(name, tree[name], file, version))
-        for name, part in parts.items()
-    }
-    checkpoint = _record(Checkpoint, tree)
-    _validate(checkpoint)
-    return checkpoint
+    return [Sample(*row) for row in zip(*rows, strict=True)]
 
 
 def _complete(part: str, values: Any, file: Reader, version: int) -> Any:

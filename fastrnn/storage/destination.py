@@ -110,6 +110,11 @@ class Destination:
         """Where the checkpoint is, or will be after the first save."""
         return self._named(self._current)
 
+    @property
+    def path_before(self) -> str:
+        """Where the checkpoint that was found at the start is, or will be after the first save."""
+        return self._given if self._kept is None else self._named(self._aside)
+
     def check(self, checkpoint: Checkpoint, growth: int = 0) -> None:
         """Check that this training can be saved, by what its saves do but under other names.
 

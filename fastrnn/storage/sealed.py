@@ -22,7 +22,7 @@ from fastrnn.errors import FastrnnError
 from fastrnn.storage.files import AnyPath
 
 MAGIC = b"\x93FASTRNN"  # not ASCII, so no text file starts with it
-FORMATS = (1, 2, 3, 4)  # that this fastrnn reads; it writes the last
+FORMATS = (1, 2, 3, 4, 5)  # that this fastrnn reads; it writes the last
 USER_BLOCK = 512  # the smallest that HDF5 allows
 MAX_FILE = 2**33  # bytes; far above any model one trains on a CPU
 PIECE = 2**20  # bytes read at a time, as a strange file may be large

@@ -54,6 +54,10 @@ class Corpus:
         How many files and other sources it was read from.
     left_out
         What folders have that is not part of it, by reason.
+    sources
+        What it was read from, as `read_corpus` was told; None if it was not read.
+    folder
+        The current folder then.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Corpus:
     encoding: str = "utf-8"
     files: int = 1
     left_out: tuple[LeftOut, ...] = ()
+    sources: tuple[str, ...] | None = None
+    folder: str = ""
 
     def __repr__(self) -> str:
         return (
@@ -117,7 +123,7 @@ def read_corpus(
     sources = checks.sources(sources)
     with ExitStack() as stack:
         text = Text(sources, encoding, stack, progress)
-        about = encoding, text.files, text.left_out
+        about = encoding, text.files, text.left_out, text.sources, text.folder
         large = text.size > IN_MEMORY
         found = encoded.load(text.key) if large else None
         if found is None:

@@ -148,6 +148,10 @@ class Text:
         How many files or other sources there are.
     left_out : tuple of LeftOut
         What folders have that is not part of it.
+    sources : tuple of str
+        The sources, so that this text may be read again from `folder`.
+    folder : str
+        The current folder.
     key : bytes
         SHA-256 that stands for the text: of all that it is made from, the bytes and encodings.
     """
@@ -165,6 +169,8 @@ class Text:
         self._decoded = 0
         self.size = 0
         self._left_out: dict[str, LeftOut] = {}  # by reason
+        self.sources = tuple(map(unmistakable, sources))
+        self.folder = current_folder()
         if sources:
             names = [self._add_source(source, encoding) for source in sources]
         else:
@@ -368,6 +374,33 @@ def joined(names: Sequence[str], count: int) -> str:
         return together
     rest = count - len(short[:NAMED])
     return ", ".join(short[:NAMED]) + (f" and {rest:,} more" if rest else "")
+
+
+def unmistakable(source: AnyPath) -> str:
+    """A source as a str: a path that reads like the name of something else begins with a folder."""
+    path = os.fsdecode(source)
+    is_path = not isinstance(source, str)
+    return os.path.join(os.curdir, path) if is_path and path in (*NAMED_CORPORA, "-") else path
+
+
+def current_folder() -> str:
+    """Its path, or nothing if it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def found_again(sources: Sequence[str], folder: str) -> list[str]:
+    """Where the sources are that `Text` was given in another current folder.
+
+    Where there is nothing any more, they are looked for in the current folder of today.
+    """
+    there = [os.path.join(folder, one) for one in sources]
+    return [
+        path if one not in (*NAMED_CORPORA, "-") and os.path.exists(path) else one
+        for one, path in zip(sources, there, strict=True)
+    ]
 
 
 def _utf8_or_bytes(encoding: str) -> str:

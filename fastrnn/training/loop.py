@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fastrnn import checks, memory
+from fastrnn.checks import counted
 from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
 from fastrnn.layout import REMEDIES, require_memory, saving_memory, training_memory
 from fastrnn.model import Model
-from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.storage.checkpoint import Checkpoint, Run, load
 from fastrnn.storage.destination import Destination
-from fastrnn.storage.files import AnyPath
+from fastrnn.storage.files import AnyPath, shown
 from fastrnn.storage.lock import only_training
 from fastrnn.text.corpus import Corpus
+from fastrnn.threads import check as check_threads
 from fastrnn.threads import usable_threads, useful_threads
 from fastrnn.training.diagnosis import diagnose
 from fastrnn.training.observers import Observer, Observers
 from fastrnn.training.pace import Pace
-from fastrnn.training.progress import Notes
+from fastrnn.training.progress import JsonLog, Notes
+from fastrnn.training.resume import (
+    bends_with_the_end,
+    is_complete,
+    same_text,
+    text_of,
+    unfinished,
+    with_end,
+)
 from fastrnn.training.saver import Saver
 from fastrnn.training.signals import Signals
 from fastrnn.training.start import VOCABULARIES, architecture_of, carried_over, model_of
@@ -66,9 +78,9 @@ def train(
         at whichever comes first if both are given.
     path : str or path-like, optional
         Checkpoint file, written every `checkpoint_every` seconds while the training goes on, at the
-        end, and when SIGINT, SIGTERM or SIGHUP stops it; not by a training that ends before its
-        first update. A checkpoint that is there is kept under the next free name, best.1.h5 for
-        best.h5. While best.h5.lock is there, no other training may save there.
+        end, on SIGUSR1, and when SIGINT, SIGTERM or SIGHUP stops it; not by a training that ends
+        before its first update. A checkpoint that is there is kept under the next free name,
+        best.1.h5 for best.h5. While best.h5.lock is there, no other training may save there.
     overwrite : bool
         Replace that checkpoint instead.
     keep : int
@@ -126,30 +138,23 @@ def train(
     path = None if path is None else checks.path("path", path)
     overwrite = checks.instance("overwrite", overwrite, bool)
     keep = checks.whole("keep", keep)
-    checkpoint_every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
+    every = _seconds(checkpoint_every)
     sample_every = checks.whole("sample_every", sample_every)
     sample_length = checks.whole("sample_length", sample_length)
-    if sample_every > 0:
-        memory.require(
-            TEXT_BYTES * sample_length,
-            f"sample_length is {checks.shown_value(sample_length)}",
-            "a sample",
-            "write shorter samples",
-        )
-    if threads is None:
-        threads = useful_threads(config, len(corpus.vocabulary))
-    else:
-        threads = usable_threads(threads)
+    if threads is not None:
+        threads = check_threads(threads)
     tell = Observers([Notes()] if observers is None else observers)
+    run = Run(sample_every, sample_length, every, threads, _log_of(tell), keep)
+    _require_samples(run)
 
-    def run(saver: Saver | None) -> Checkpoint:
+    def go_on(saver: Saver | None) -> Checkpoint:
         # Can be interrupted: there is nothing to save yet.
         with compilation_notice(lambda: tell.noted(COMPILING)):
-            trainer = Trainer(corpus, config, threads, start)
-        return _run(trainer, saver, checkpoint_every, sample_every, sample_length, tell)
+            trainer = Trainer(corpus, config, _threads_of(run, config, corpus), start, run)
+        return _go_on(trainer, saver, tell)
 
     if path is None:
-        return run(None)
+        return go_on(None)
     with only_training(path) as warning:
         destination = Destination(path, overwrite, keep)
         # A warning if it is not where it was asked to be.
@@ -158,12 +163,118 @@ def train(
             say(notice)
         if warning is not None:
             tell.warned(warning)
-        _require_memory(config, len(corpus.vocabulary), threads)
-        return run(Saver(destination, tell))
+        if unfinished(path, config, corpus):
+            command = command_to_resume(destination.path_before, corpus.sources)
+            tell.noted(f"It is of this very training, which is not complete: {command} goes on.")
+        _require_memory(run, config, corpus)
+        return go_on(Saver(destination, tell))
 
 
-def _require_memory(config: Config, characters: int, threads: int) -> None:
+@memory.running_out("the training", "use " + " or ".join(REMEDIES.values()))
+def resume(
+    path: AnyPath,
+    corpus: Corpus | None = None,
+    *,
+    epochs: int | None = None,
+    updates: int | None = None,
+    keep: int | None = None,
+    checkpoint_every: float | None = None,
+    threads: int | None = None,
+    observers: Sequence[Observer] | None = None,
+) -> Checkpoint:
+    """Go on with a training that was interrupted, as if it had not been.
+
+    The result is the same, bit for bit, but for the seconds. With another end it is that of a
+    training which had that end from the start, unless something before it depends on the end: the
+    learning rate of a schedule, or a validation at the old one.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Its checkpoint, which is replaced.
+    corpus : Corpus, optional
+        The same text; by default it is read again from where it was.
+    epochs, updates : int, optional
+        Another end, in place of both that the training had: see `train`.
+    keep, checkpoint_every, threads
+        In place of those that the training had.
+    observers : sequence of Observer, optional
+        By default notes and warnings go to standard error, and the log of the training goes on.
+
+    Returns
+    -------
+    Checkpoint
+        As of `train`; if the training is complete, what is there.
+
+    Raises
+    ------
+    FastrnnError
+        As of `train`; or if the text is another one or cannot be found, or the training is beyond
+        its end.
+    KeyboardInterrupt, SystemExit
+        As of `train`.
+    """
+    path = checks.path("path", path)
+    with only_training(path) as warning:
+        found = load(path)
+        run = found.run
+        if keep is not None:
+            run = replace(run, keep=checks.whole("keep", keep))
+        if checkpoint_every is not None:
+            run = replace(run, checkpoint_every=_seconds(checkpoint_every))
+        if threads is not None:
+            run = replace(run, threads=check_threads(threads))
+        if observers is None:
+            observers = [Notes(), *([JsonLog(run.log)] if run.log is not None else [])]
+        tell = Observers(observers)
+        run = replace(run, log=_log_of(tell) or run.log)
+        config = with_end(found, path, epochs, updates)
+        checkpoint = replace(found, config=config, run=run)
+        if warning is not None:
+            tell.warned(warning)
+        if is_complete(checkpoint):
+            made = counted(found.last.update, "update")
+            tell.noted(f"{shown(path)} is complete, after {made}; give more epochs or updates.")
+            return found
+        _require_samples(run)
+        if corpus is None:
+            corpus = text_of(checkpoint, path)
+        corpus = same_text(checkpoint, path, checks.instance("corpus", corpus, Corpus))
+        destination = Destination(path, overwrite=True, keep=run.keep)
+        destination.update = found.last.update  # what is there is of this training
+        if destination.path != path:
+            for notice in destination.notices:
+                tell.warned(notice)
+        _require_memory(run, config, corpus)
+        with compilation_notice(lambda: tell.noted(COMPILING)):
+            trainer = Trainer.resume(corpus, checkpoint, _threads_of(run, config, corpus))
+        tell.noted(f"Resumed after update {trainer.update:,} of {trainer.end:,}.")
+        if config != found.config and bends_with_the_end(config):
+            tell.noted(
+                "The learning rate goes down to another end than before: from here on it is not "
+                "what it would have been, nor was it so far what this end asks for."
+            )
+        return _go_on(trainer, Saver(destination, tell), tell)
+
+
+def _seconds(checkpoint_every: float) -> float | None:
+    every = checks.real("checkpoint_every", checkpoint_every, zero=True, infinity=True)
+    return every if every < math.inf else None
+
+
+def _require_samples(run: Run) -> None:
+    if run.sample_every > 0:
+        memory.require(
+            TEXT_BYTES * run.sample_length,
+            f"sample_length is {checks.shown_value(run.sample_length)}",
+            "a sample",
+            "write shorter samples",
+        )
+
+
+def _require_memory(run: Run, config: Config, corpus: Corpus) -> None:
     """Raise FastrnnError if there is too little memory for a training that saves meanwhile."""
+    characters, threads = len(corpus.vocabulary), _threads_of(run, config, corpus)
 
     def needed(config: Config) -> int:
         return training_memory(config, characters, threads) + saving_memory(config, characters)
@@ -171,22 +282,30 @@ def _require_memory(config: Config, characters: int, threads: int) -> None:
     require_memory("the training", needed, config)
 
 
-def _run(
-    trainer: Trainer,
-    saver: Saver | None,
-    checkpoint_every: float,
-    sample_every: int,
-    sample_length: int,
-    tell: Observer,
-) -> Checkpoint:
-    """Train to the end, or until a signal."""
+def _log_of(tell: Observers) -> str | None:
+    """The path of the first log among the observers."""
+    paths = (one.path for one in tell.observers if isinstance(one, JsonLog))
+    return next((os.path.abspath(os.fsdecode(path)) for path in paths), None)
+
+
+def _threads_of(run: Run, config: Config, corpus: Corpus) -> int:
+    """How many threads work together at most, on this machine."""
+    if run.threads is None:
+        return useful_threads(config, len(corpus.vocabulary))
+    return usable_threads(run.threads)
+
+
+def _go_on(trainer: Trainer, saver: Saver | None, tell: Observers) -> Checkpoint:
+    """Train from where a trainer is to its end, or until a signal comes: see `train`."""
     if saver is not None:
         # The curve grows, by so many bytes each.
         saver.destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)
-    end = trainer.end
-    with Signals() as signals:
+    end, run = trainer.end, trainer.run
+    checkpoint_every = math.inf if run.checkpoint_every is None else run.checkpoint_every
+    with Signals(can_save=saver is not None) as signals:
         tell.started(trainer, end)
-        started = saved = time.monotonic()
+        saved = time.monotonic()
+        started = saved - trainer.seconds
         pace = Pace(trainer.threads)
         ends_well = False
 
@@ -194,9 +313,11 @@ def _run(
             return signals.received is not None
 
         try:
-            while trainer.update < end and not stop():
-                if _next_sample(trainer.update, sample_every) == trainer.update:
-                    sample = trainer.sample(sample_length, stop)
+            if trainer.resumed:  # what the interruption prevented
+                _validate(trainer, tell, stop)
+            while trainer.update < end and not trainer.out_of_patience and not stop():
+                if _sample_is_due(trainer):
+                    sample = trainer.sample(run.sample_length, stop)
                     if sample is None:
                         break
                     tell.sampled(sample)
@@ -204,38 +325,59 @@ def _run(
                     pace.updates,
                     end - trainer.update,
                     trainer.streams.chunks - trainer.chunk,
-                    _next_sample(trainer.update + 1, sample_every) - trainer.update,
+                    _next_sample(trainer.update + 1, run.sample_every) - trainer.update,
                     trainer.next_validation - trainer.update,
                 )
                 trainer.network.use_threads(pace.threads)
                 began = time.monotonic()
-                trainer.advance(size)
+                went_back = trainer.advance(size)
                 pace.took(size, time.monotonic() - began)
-                validation = trainer.validate(stop)
+                if went_back is not None:
+                    tell.warned(went_back)
+                _validate(trainer, tell, stop)
                 now = time.monotonic()
                 trainer.seconds = now - started
-                if validation is not None:
-                    tell.validated(validation)
                 tell.progressed(trainer)
-                if trainer.out_of_patience and trainer.update < end:
-                    tell.noted(_stopped_early(trainer))
-                    break
                 if saver is not None:
                     saver.look()
-                    if now - saved >= checkpoint_every and not saver.is_busy:
+                    if signals.save:
+                        signals.save = False
+                        saver.start(trainer.checkpoint())
+                        if saver.wait():
+                            tell.noted(f"Saved after update {trainer.update:,}, as SIGUSR1 asked.")
+                        saved = now
+                    elif now - saved >= checkpoint_every and not saver.is_busy:
                         saver.start(trainer.checkpoint())
                         saved = now
+            if trainer.out_of_patience and trainer.update < end:
+                tell.noted(_stopped_early(trainer))
             if not stop():
                 trainer.test(stop)
                 trainer.seconds = time.monotonic() - started
             ends_well = True
         finally:
             checkpoint = _finish(trainer, saver, tell, ends_well)
+    if stop() and saver is not None and trainer.update > 0:
+        path = saver.destination.path
+        tell.noted(f"Go on with: {command_to_resume(path, trainer.corpus.sources)}")
     if signals.received == signal.SIGINT and saver is not None:
         raise KeyboardInterrupt
     if signals.received not in (None, signal.SIGINT):
         raise SystemExit(128 + signals.received)
     return checkpoint
+
+
+def command_to_resume(path: str, sources: Sequence[str] | None) -> str:
+    """The command that resumes a training; with TEXT for a text that cannot be read again."""
+    again = sources is not None and "-" not in sources
+    return f"fastrnn train --resume {shlex.quote(path)}" + ("" if again else " TEXT")
+
+
+def _validate(trainer: Trainer, tell: Observer, stop: Callable[[], bool]) -> None:
+    """Validate, if that is due."""
+    validation = trainer.validate(stop)
+    if validation is not None:
+        tell.validated(validation)
 
 
 def _stopped_early(trainer: Trainer) -> str:
@@ -265,6 +407,13 @@ def _finish(trainer: Trainer, saver: Saver | None, tell: Observer, ends_well: bo
     finally:
         tell.ended(checkpoint, path)
     return checkpoint
+
+
+def _sample_is_due(trainer: Trainer) -> bool:
+    """Whether one is due at this update, and has not been written before an interruption."""
+    update, samples = trainer.update, trainer.samples
+    written = bool(samples) and samples[-1].update == update
+    return _next_sample(update, trainer.run.sample_every) == update and not written
 
 
 def _next_sample(update: int, sample_every: int) -> int:

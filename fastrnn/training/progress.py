@@ -24,7 +24,7 @@ from fastrnn.layout import saving_memory, training_memory
 from fastrnn.memory import shown_bytes
 from fastrnn.parameters import describe, loss_in_words, per_character
 from fastrnn.storage.checkpoint import Checkpoint, Sample
-from fastrnn.storage.files import AnyPath, shown, write_all
+from fastrnn.storage.files import LOG_START, AnyPath, shown, write_all
 from fastrnn.training.observers import Observer
 from fastrnn.training.signals import output_that_may_block
 
@@ -142,6 +142,7 @@ class Progress(Notes):
         self._told = OUT.problem
         self._bar = progress_line(
             total=updates,
+            initial=trainer.update,
             delay=0.1,  # nothing to show yet
             # What matters most comes first: a narrow terminal cuts off the end.
             bar_format="{percentage:.0f} %, {remaining} left{postfix}",
@@ -230,12 +231,14 @@ class Progress(Notes):
 class JsonLog(Observer):
     """The same as JSON, one object a line, in a file that is made when the training starts.
 
-    A log that cannot be written ends, not the training.
+    A log that cannot be written ends, not the training. A training that is resumed goes on with its
+    log: what that tells of later than the checkpoint is cut off, and a line with the event "resume"
+    follows.
 
     Parameters
     ----------
     path : str or path-like
-        Replaced if it exists.
+        Replaced if it exists, unless the training is resumed.
     warn : callable
         Is told once if the log cannot be written; by default a warning on standard error.
     began : float, optional
@@ -260,6 +263,7 @@ class JsonLog(Observer):
         self._warn = warn or Warnings().warned
         self._file: io.FileIO | None = None
         self._logged = -math.inf
+        self._rollbacks = 0  # that it tells of
 
     def _attempt(self, work: Callable[[], Any]) -> Any:
         try:
@@ -275,6 +279,40 @@ class JsonLog(Observer):
         if self._file is not None:
             self._attempt(partial(write_all, self._file, line.encode()))
 
+    def _open(self, kept: int) -> io.FileIO:
+        """The file for writing, with that many of its bytes."""
+        # Without a buffer, whose rest would be written once more when a file that failed is closed.
+        file = open(self.path, "r+b" if kept else "wb", buffering=0)  # noqa: SIM115 (see _close)
+        if kept:
+            file.truncate(kept)
+            file.seek(kept)
+        return file
+
+    def _kept(self, trainer: Trainer) -> int:
+        """How many bytes of the log tell of no later time than the checkpoint of the training."""
+        place = kept = rollbacks = 0
+        sampled = trainer.samples[-1].update if trainer.samples else -1
+        with open(self.path, "rb") as file:
+            for line in file:
+                if place == 0 and not line.startswith(LOG_START):
+                    raise OSError("it is no log of a training, so it stays as it is")
+                place += len(line)
+                try:
+                    row = json.loads(line)
+                    told = {"sample": ("iter", sampled + 1)}.get(row["event"])
+                    name, latest = told or ("update", trainer.update)
+                    rollbacks += row["event"] == "rollback"
+                    if row["event"] == "end" or rollbacks > len(trainer.rollbacks):
+                        break
+                    if row.get(name, 0) > latest:  # later than the checkpoint, or gone back from
+                        continue
+                except (ValueError, KeyError, TypeError, AttributeError):  # it was cut off
+                    break
+                # A warning belongs to what follows.
+                if name in row or row["event"] in ("start", "rollback"):
+                    kept = place
+        return kept
+
     def _close(self) -> None:
         if self._file is not None:
             with suppress(OSError):
@@ -285,8 +323,16 @@ class JsonLog(Observer):
         if self._file is not None:
             raise FastrnnError("a JsonLog is of one training at a time; give each one of its own")
         self.problem = None
-        # Without a buffer, whose rest would be written once more when a file that failed is closed.
-        self._file = self._attempt(partial(open, self.path, "wb", buffering=0))
+        self._began -= trainer.seconds
+        self._rollbacks = len(trainer.rollbacks)
+        kept = 0
+        if trainer.resumed and os.path.isfile(self.path):
+            kept = self._attempt(partial(self._kept, trainer)) or 0
+        if self.problem is None:
+            self._file = self._attempt(partial(self._open, kept))
+        if kept:
+            self._write("resume", update=trainer.update, updates=updates)
+            return
         self._write(
             "start",
             updates=updates,
@@ -297,6 +343,9 @@ class JsonLog(Observer):
         )
 
     def progressed(self, trainer: Trainer) -> None:
+        for update, back_to in trainer.rollbacks[self._rollbacks :]:
+            self._write("rollback", exploded=update, back_to=back_to)
+        self._rollbacks = len(trainer.rollbacks)
         if time.monotonic() - self._logged < LOG_EVERY:
             return
         self._logged = time.monotonic()

@@ -53,12 +53,19 @@ class Saver:
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
 
-    def wait(self) -> None:
-        """Let the checkpoint that is being written be complete, and tell of it."""
+    def wait(self) -> bool:
+        """Let the checkpoint that is being written be complete, and tell of it.
+
+        Returns
+        -------
+        bool
+            Whether the last one was written.
+        """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
             self._tell_outcome()
+        return self._error is None
 
     def finish(self, checkpoint: Checkpoint) -> tuple[str | None, FastrnnError | None]:
         """Write the last checkpoint, elsewhere if it cannot be written where it belongs.

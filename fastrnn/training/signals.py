@@ -50,14 +50,25 @@ def output_that_may_block() -> Iterator[None]:
 class Signals:
     """Within it SIGINT, SIGTERM and SIGHUP only set `received`, if they are not ignored.
 
+    Parameters
+    ----------
+    can_save : bool
+        Whether SIGUSR1, if it would end the process, sets `save` instead, where there is one.
+
     Attributes
     ----------
     received : int or None
         The first of these signals since the context was entered.
+    save : bool
+        Whether SIGUSR1 was received; who saves resets it.
     """
+
+    def __init__(self, can_save: bool = False) -> None:
+        self._can_save = can_save
 
     def __enter__(self) -> Signals:
         self.received: int | None = None
+        self.save = False
         self._before: dict[int, Any] = {}
         self._alarm: Any = None
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
@@ -66,7 +77,13 @@ class Signals:
                 # None: a handler that is not Python's, which could not be put back.
                 if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._receive)
+            number = getattr(signal, "SIGUSR1", None)
+            if self._can_save and number and signal.getsignal(number) == signal.SIG_DFL:
+                self._before[number] = signal.signal(number, self._ask_to_save)
         return self
+
+    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
+        self.save = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

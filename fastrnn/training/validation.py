@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from fastrnn.errors import FastrnnError
 from fastrnn.evaluation import Evaluator
@@ -18,6 +20,13 @@ LEAST = 1024  # characters of a stream, if there are several
 
 SEQ_LENGTH = 64  # of a chunk of the evaluation, which does not change its result
 PIECE_WORK = 2**31  # multiply-adds at a time, some hundredths of a second
+
+
+def out_of_patience(losses: Sequence[float], patience: int | None) -> bool:
+    """Whether so many validations were no lower than the lowest before them."""
+    if patience is None or len(losses) == 0:
+        return False
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
 class HeldOut:

@@ -35,6 +35,7 @@ from fastrnn.storage.checkpoint import (
     CorpusInfo,
     History,
     Last,
+    Run,
     Sample,
     is_checkpoint,
     load,
@@ -59,7 +60,9 @@ def example(vocabulary=VOCABULARY, **options):
     return Checkpoint(
         config=config,
         vocabulary=vocabulary,
-        corpus=CorpusInfo("tiny.txt", 1000, "0123456789abcdef" * 4, "utf-16"),
+        corpus=CorpusInfo(
+            "tiny.txt", 1000, "0123456789abcdef" * 4, "utf-16", sources=["t.txt"], folder="/a"
+        ),
         best=Best(20, 41.25, parameters(1)),
         last=Last(
             update=30,
@@ -82,6 +85,7 @@ def example(vocabulary=VOCABULARY, **options):
         ),
         seconds=12.5,
         version="1.2.3",
+        run=Run(500, 70, None, 3, "train.log"),
     )
 
 
@@ -244,6 +248,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("config", ()),
         ("corpus", ()),
         ("history", None),
+        ("history/rollbacks", ()),
         ("history/samples", None),
         ("history/samples/length", (3,)),
         ("history/samples/smooth_loss", (3,)),
@@ -254,6 +259,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("history/validation_loss", (0,)),
         ("history/validation_update", (0,)),
         ("last", None),
+        ("last/above", ()),
         ("last/chunk", ()),
         ("last/chunks", ()),
         ("last/epoch", ()),
@@ -266,6 +272,13 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("last/smooth_loss", ()),
         ("last/state", (1, 3, 5)),
         ("last/update", ()),
+        ("run", None),
+        ("run/checkpoint_every", ()),
+        ("run/keep", ()),
+        ("run/log", ()),
+        ("run/sample_every", ()),
+        ("run/sample_length", ()),
+        ("run/threads", ()),
         ("seconds", ()),
         ("version", ()),
         ("vocabulary", (7,)),
@@ -282,7 +295,8 @@ def test_description():
         "learning rate 0.1, "
         "input rate 1.0, epsilon 1e-08, "
         "weight decay 0.0, loss sum, clip 5.0, clip norm inf, schedule constant, warmup 0, "
-        "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0"
+        "init normal, sigma 0.01, seed 0, epochs 9, val fraction 0.0, test fraction 0.0, "
+        "on divergence stop"
     )
     assert "validation" not in lines
     deep = example(cell="gru", layers=2, optimizer="adamw", updates=30)
@@ -407,6 +421,7 @@ def test_format_1():
             "test_fraction": 0.0,
             "val_every": None,
             "patience": None,
+            "on_divergence": "stop",
         }
     )
     assert checkpoint.vocabulary == "\n !,3TbcdehilmnorstuwyÀœ\U0001f42d"
@@ -547,7 +562,48 @@ def test_format_3():
     assert [sample.text for sample in history.samples] == ["r, \nb\n", "b,,c\na", "cc!aac"]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+def test_format_4():
+    """A file that the fastrnn of format 4 wrote."""
+    checkpoint = load(Path(__file__).parent / "data" / "format-4.h5")
+    best, last, history = checkpoint.best, checkpoint.last, checkpoint.history
+    assert checkpoint.config == Config(
+        cell="gru",
+        hidden=3,
+        seq_length=5,
+        batch=2,
+        order="chunks",
+        loss="mean",
+        input_rate=2.0,
+        val_fraction=0.2,
+        test_fraction=0.1,
+        val_every=5,
+        patience=9,
+        updates=23,
+        seed=2,
+        learning_rate=0.05,
+    )
+    assert checkpoint.corpus == CorpusInfo(
+        name="kater.txt",
+        length=252,
+        sha256="b3646b607f22b0b40045bdb748f0f3ceee5955f77580a361f27ddb402e09d26b",
+        validation=50,
+        test=26,
+        sources=None,
+    )
+    assert checkpoint.run == Run(10_000, 200, 60.0, threads=None, log=None)
+    assert (best.update, best.smooth_loss) == (23, 2.9335002108622317)
+    assert (best.validation_loss, best.test_loss) == (1.9840579288346427, 2.0671550250053405)
+    assert best.parameters["W"][0].tolist() == [
+        0.36565306782722473,
+        0.8156423568725586,
+        0.4200356602668762,
+    ]
+    assert (last.update, last.epoch, last.chunk, last.chunks) == (23, 1, 6, 17)
+    assert history.validation_update.tolist() == [5, 10, 15, 20, 23]
+    assert [sample.text for sample in history.samples] == ["tt;u i n", "  ua.oön", "iöme l d"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_older_formats_saved_again(tmp_path, version):
     checkpoint = load(Path(__file__).parent / "data" / f"format-{version}.h5")
     save(tmp_path / "a.h5", checkpoint)
@@ -562,6 +618,7 @@ def test_older_formats_saved_again(tmp_path, version):
         (2, 1, "corpus has fields of format 2"),
         (2, 3, "the configuration has other fields than"),
         (3, 4, "the configuration has other fields than"),
+        (4, 5, "the configuration has other fields than"),
     ],
 )
 def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
@@ -570,7 +627,7 @@ def test_formats_do_not_mix(tmp_path, version, taken_for, problem):
     assert problem in refusal(load, tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize(("version", "newer"), [(1, 3), (2, 3), (3, 4)])
+@pytest.mark.parametrize(("version", "newer"), [(1, 3), (2, 3), (3, 4), (4, 5)])
 def test_a_newer_file_under_an_older_seal(path, version, newer):
     path.write_bytes(sealed(path.read_bytes(), version))
     assert f"config has fields of format {newer}" in refusal(load, path)
@@ -668,8 +725,8 @@ def test_messages_of_load(path, tmp_path):
     damaged = bytearray(data)
     damaged[-1] ^= 1
     assert message(damaged) == ("it is damaged, its contents do not match their checksum" + again)
-    assert message(sealed(data, version=5)) == (
-        "it has format 5, this fastrnn reads formats 1, 2, 3 and 4; upgrade fastrnn"
+    assert message(sealed(data, version=6)) == (
+        "it has format 6, this fastrnn reads formats 1, 2, 3, 4 and 5; upgrade fastrnn"
     )
     assert message(sealed(data[:512] + b"no HDF5")).startswith("its contents are invalid, ")
 
@@ -730,6 +787,15 @@ def set_(part, field, value):
         (set_("", "seconds", float("nan")), "seconds contains NaN or infinity"),
         (set_("", "seconds", -1.0), "seconds is negative"),
         (set_("", "version", None), "version is no text"),
+        (set_("last", "above", -1), "last/above is negative"),
+        (set_("history", "rollbacks", [[3]]), "history/rollbacks are no pairs of updates"),
+        (set_("", "good", example().best), "good is not as on-divergence says"),
+        (set_("run", "sample_every", -1), "run has a negative number"),
+        (set_("run", "checkpoint_every", -1.0), "run/checkpoint_every is no number of seconds"),
+        (set_("run", "threads", 0), "run/threads is no number of threads"),
+        (set_("run", "log", 3), "run/log is no path"),
+        (set_("corpus", "sources", [3]), "the sources of the corpus are no texts"),
+        (set_("corpus", "folder", None), "the sources of the corpus are no texts"),
         (set_("corpus", "name", None), "the name of the corpus is no text"),
         (set_("corpus", "name", "x" * 70000), "corpus is longer than 65536 bytes"),
         (set_("corpus", "length", 0), "the length of the corpus is no positive number"),
@@ -814,7 +880,7 @@ def test_generator_that_numpy_would_take(path, change):
 # Damage
 
 
-def sealed(data, version=4):
+def sealed(data, version=5):
     """The file with a valid seal, from the description of the format and not from its code."""
     digest = hashlib.sha256(data[512:]).digest()
     head = b"\x93FASTRNN" + struct.pack("<IIQ", version, 512, len(data)) + digest
@@ -863,7 +929,7 @@ def test_damage_under_a_valid_seal_is_no_crash(path):
 # Well-formed files that mean harm, with a valid seal
 
 
-def hostile(path, *changes, version=4):
+def hostile(path, *changes, version=5):
     buffer = io.BytesIO(path.read_bytes())
     with h5py.File(buffer, "r+") as file:
         for change in changes:

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -19,7 +20,7 @@ from fastrnn import reference
 from fastrnn.config import Config
 from fastrnn.errors import FastrnnError
 from fastrnn.parameters import initial_parameters
-from fastrnn.storage.checkpoint import Checkpoint
+from fastrnn.storage.checkpoint import Checkpoint, Run
 from fastrnn.storage.destination import Destination
 from fastrnn.text.corpus import Corpus
 from fastrnn.text.vocabulary import Vocabulary
@@ -44,8 +45,8 @@ CORPUS = corpus_of("ab" * 31 + "".join(np.random.default_rng(1).choice(list("abc
 
 
 def bits(checkpoint: Checkpoint, folder: Path) -> bytes:
-    """All of a checkpoint but the time it took."""
-    checkpoints.save(folder / "bits.h5", replace(checkpoint, seconds=0.0))
+    """All of a checkpoint but the time it took, and how it was run."""
+    checkpoints.save(folder / "bits.h5", replace(checkpoint, seconds=0.0, run=Run()))
     return (folder / "bits.h5").read_bytes()
 
 
@@ -311,17 +312,22 @@ def test_checkpoints_at_intervals(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_divergence_leaves_what_was_before(tmp_path: Path) -> None:
+    """The last state that is finite, however the updates are divided."""
     # The loss of update 1 is still good, its step is not.
     config = replace(SMALL, dtype="float32", clip=np.inf, learning_rate=1e38)
-    trainer = Trainer(CORPUS, config)
-    before = bits(trainer.checkpoint(), tmp_path)
-    with pytest.raises(FastrnnError) as error:
-        trainer.advance(20)
-    assert str(error.value) == (
-        "the loss is not finite any more at update 2; "
-        "try a lower learning rate than 1e+38 or a clip-norm"
-    )
-    assert bits(trainer.checkpoint(), tmp_path) == before
+    before = Trainer(CORPUS, config)
+    before.advance(1)
+    for counts in ([20], [1, 1], [2]):
+        trainer = Trainer(CORPUS, config)
+        with pytest.raises(FastrnnError) as error:
+            for count in counts:
+                trainer.advance(count)
+        assert re.fullmatch(
+            r"the loss is not finite any more at update 2, with a gradient of norm nan and "
+            r"parameters of norm [\d.e+]+; try a lower learning rate than 1e\+38 or a clip-norm",
+            str(error.value),
+        )
+        assert bits(trainer.checkpoint(), tmp_path) == bits(before.checkpoint(), tmp_path)
 
 
 @pytest.mark.parametrize("updates", [1, 50])
@@ -329,7 +335,7 @@ def test_divergence_keeps_a_checkpoint_that_loads(tmp_path: Path, updates: int) 
     path, recorder = tmp_path / "a.h5", Recorder()
     # The first step is infinite.
     config = Config(hidden=5, seq_length=10, optimizer="sgd", learning_rate=3e38, clip=math.inf)
-    with pytest.raises(FastrnnError, match="not finite any more at update 2; try"):
+    with pytest.raises(FastrnnError, match="not finite any more at update 2, with"):
         train(CORPUS, config, updates=updates, path=path, observers=[recorder])
     found = checkpoints.load(path)  # which refuses what is not finite
     assert found.last.update == recorder.end.last.update == 0
