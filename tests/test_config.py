@@ -175,6 +175,7 @@ def test_the_reference_experiment() -> None:
         "test_fraction": 0.0,
         "order": "sequential",
         "lines": False,
+        "on_divergence": "stop",
     }
     assert describe_training(Config()) == (
         "adagrad, learning rate 0.1, clip 5, normal initial weights"

@@ -44,7 +44,8 @@ BEGAN = time.monotonic()
     defaults: see fastrnn presets.
 
     A training that was interrupted goes on with --resume, exactly as if it had not been, and needs
-    no other option; --epochs or --updates give it another end.
+    no other option; --epochs or --updates give it another end. SIGUSR1 makes a training write its
+    checkpoint, and go on.
 
     With --val-fraction the end of the text is held out, and the best model is that of the lowest
     loss there; without, that of the lowest smooth loss.
