@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,7 @@ class Evaluator:
         self.state = self._arrays["before"][:, :, : layout.m]
         self._workers = Workers(threads)
         self._team = Reference(Team(self._workers.arrivals, threads, column_shares(threads, batch)))
+        self._inputs: dict[int, tuple[Any, ...]] = {}  # of the kernel, by the length of a chunk
         self._chunks = max(1, CALL_WORK // (layout.size * seq_length * batch))
 
     def losses(self, codes: np.ndarray) -> np.ndarray:
@@ -108,6 +110,15 @@ class Evaluator:
 
     def _read(self, T: int, codes: np.ndarray, out: np.ndarray) -> None:
         """Chunks of T characters."""
+        if T not in self._inputs:
+            self._inputs[T] = self._inputs_of(T)
+        codes = np.ascontiguousarray(codes, np.int32)
+        inputs, rest = self._inputs[T], (NO_DROPOUT, codes, out)
+        self._workers.run(lambda thread: evaluation.losses(*inputs, thread, *rest))
+
+    def _inputs_of(self, T: int) -> tuple[Any, ...]:
+        """What the kernel takes for chunks of T characters; to make it takes as long as a hundred
+        characters of a small model."""
         sizes = self._layout.sizes(T, self._batch, separator=self._separator)
         arrays = states_arrays(self._layout, sizes, self._group, 1)
         # Shorter chunks lie at the start of the same memory.
@@ -116,6 +127,4 @@ class Evaluator:
             for name, memory in self._arrays.items()
         }
         states = Reference(states_of(views, arrays))
-        inputs = self._weights._weights, self._weights._packed, states, sizes, self._team
-        codes = np.ascontiguousarray(codes, np.int32)
-        self._workers.run(lambda thread: evaluation.losses(*inputs, thread, NO_DROPOUT, codes, out))
+        return self._weights._weights, self._weights._packed, states, sizes, self._team

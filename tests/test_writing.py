@@ -85,6 +85,22 @@ def test_every_character_is_what_its_random_number_says(kind, dtype):
             assert text.tolist() == wanted
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_ends_of_the_random_numbers(dtype):
+    """They are the first and the last of the characters that may be drawn, also where a random
+    number times the sum of all is rounded up to it."""
+    config, parameters = parameters_of("rnn × 1", dtype=dtype)
+    weights = Weights(config, K)
+    weights.set_parameters(parameters)
+    state = np.zeros(17, dtype)[None]
+    for code in range(K):
+        writer = Writer(weights, texts=2)
+        writer.read(np.array([code]))
+        first, last = writer.write(np.array([[0.0, 1 - 2.0**-53]]), Choice(top_k=3))[0]
+        likeliest = np.argsort(-probabilities(parameters, state, np.array([code]))[0])[:3]
+        assert (first, last) == (min(likeliest), max(likeliest))
+
+
 @pytest.mark.parametrize("kind", ["rnn × 1", "lstm × 2"])
 def test_texts_depend_on_seed_and_number_only(kind, monkeypatch):
     writer = model(kind, dtype="float32")

@@ -39,13 +39,15 @@ def _activate(weights, states, sizes, layer, s, t, begin, end):
         step = (layer * H.shape[1] + s) * H.shape[2] + t
         start, gates = step * H.shape[3], step * A.shape[3]
         before = start - H.shape[3]
+        # Two loops, so that no vector waits for another: n needs r.
+        for j in range(gates + P + begin, gates + P + end, lanes_of(H)):
+            store(A, j, sigmoid(load(A, j)))
+            store(A, j + P, sigmoid(load(A, j + P)))
         for j in range(begin, end, lanes_of(H)):
             a = gates + j
-            r, z = sigmoid(load(A, a + P)), sigmoid(load(A, a + 2 * P))
-            n = tanh(fma(r, load(A, a + 3 * P), load(A, a)))
+            n = tanh(fma(load(A, a + P), load(A, a + 3 * P), load(A, a)))
             store(A, a, n)
-            store(A, a + P, r)
-            store(A, a + 2 * P, z)
+            z = load(A, a + 2 * P)
             store(H, start + j, fma(z, load(H, before + j) - n, n))
 
     return activate

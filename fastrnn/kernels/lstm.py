@@ -48,7 +48,9 @@ def _activate(weights, states, sizes, layer, s, t, begin, end):
             store(A, a + 2 * P, g)
             store(A, a + 3 * P, o)
             store(C, start + j, c)
-            store(H, start + j, o * tanh(c))
+        # A loop of its own, so that no vector waits for another: tanh(c) needs c.
+        for j in range(begin, end, lanes_of(H)):
+            store(H, start + j, load(A, gates + 3 * P + j) * tanh(load(C, start + j)))
 
     return activate
 

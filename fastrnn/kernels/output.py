@@ -38,6 +38,18 @@ def logits(packed, states, sizes, stream, first, last):
 
 
 @jit
+def add_bias(O, start, c, K):
+    """Add c (K,) to one row of logits, which starts at element `start`; returns their maximum."""
+    width = lanes_of(O)
+    highest = mask_tail(load(O, start), 0, -np.inf)
+    for j in range(0, K, width):
+        o = mask_tail(load(O, start + j) + load(c, j), K - j, -np.inf)
+        store(O, start + j, o)
+        highest = maximum(highest, o)
+    return max_of_lanes(highest)
+
+
+@jit
 def softmax_row(O, start, c, K, inverse_temperature):
     """One row of logits to the numerators of its softmax.
 
@@ -46,15 +58,9 @@ def softmax_row(O, start, c, K, inverse_temperature):
 
     Returns the denominator, and what was subtracted from the logits: their maximum.
     """
-    width = lanes_of(O)
-    highest = mask_tail(load(O, start), 0, -np.inf)
-    for j in range(0, K, width):
-        o = mask_tail(load(O, start + j) + load(c, j), K - j, -np.inf)
-        store(O, start + j, o)
-        highest = maximum(highest, o)
-    shift = max_of_lanes(highest)
-    total = mask_tail(highest, 0, 0.0)
-    for j in range(0, K, width):
+    shift = add_bias(O, start, c, K)
+    total = mask_tail(load(O, start), 0, 0.0)
+    for j in range(0, K, lanes_of(O)):
         e = exp((load(O, start + j) - shift) * inverse_temperature)
         store(O, start + j, e)
         total = total + e

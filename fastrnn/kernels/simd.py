@@ -14,7 +14,7 @@ into one for compiled code.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from llvmlite import ir
 from numba import types
@@ -301,6 +301,12 @@ def store(typing, array, offset, vector):
     return types.void(array, types.intp, Vector(array.dtype)), codegen
 
 
+def _as_lanes(context, builder, vector: Vector, signature, args) -> Iterator[Lanes]:
+    """The arguments of a function of vectors and numbers, for its Lanes form."""
+    for kind, value in zip(signature.args, args, strict=True):
+        yield Lanes(builder, broadcast(context, builder, vector, kind, value))
+
+
 def _wrap(emit: Callable[..., Lanes]) -> Callable:
     """Type and code of a function of vectors and scalars whose Lanes form is `emit`."""
 
@@ -310,11 +316,7 @@ def _wrap(emit: Callable[..., Lanes]) -> Callable:
             return None
 
         def codegen(context, builder, signature, args):
-            vectors = (
-                Lanes(builder, broadcast(context, builder, vector, kind, value))
-                for kind, value in zip(signature.args, args, strict=True)
-            )
-            return emit(*vectors).value
+            return emit(*_as_lanes(context, builder, vector, signature, args)).value
 
         return vector(*arguments), codegen
 
@@ -397,6 +399,68 @@ def _reduce(combine: Callable[[Lanes, Lanes], Lanes]) -> Callable:
 
 sum_of_lanes = _reduce(lambda x, y: x + y)
 max_of_lanes = _reduce(lambda x, y: (x < y).where(y, x))
+
+
+def _compare(emit: Callable[[Lanes, Lanes], Lanes]) -> Callable:
+    """An integer whose bit i tells whether `emit` is true of lane i; one of the two may be a
+    number."""
+
+    def define(typing, x, y):
+        vector = x if isinstance(x, Vector) else y
+
+        def codegen(context, builder, signature, args):
+            truth = emit(*_as_lanes(context, builder, vector, signature, args)).value
+            bits = builder.bitcast(truth, ir.IntType(truth.type.count))
+            return builder.zext(bits, ir.IntType(64))
+
+        return types.int64(x, y), codegen
+
+    return intrinsic(define)
+
+
+less = _compare(lambda x, y: x < y)
+less_equal = _compare(lambda x, y: x <= y)
+
+NOWHERE = 2**62
+
+
+@intrinsic
+def bit_count(typing, bits):
+    """How many bits of an integer are set."""
+    return types.int64(types.int64), lambda context, builder, signature, args: builder.ctpop(*args)
+
+
+@intrinsic
+def lowest_bit(typing, bits):
+    """The number of the lowest bit that is set; NOWHERE if none is."""
+
+    def codegen(context, builder, signature, args):
+        lowest = builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+        is_zero = builder.icmp_signed("==", args[0], args[0].type(0))
+        return builder.select(is_zero, args[0].type(NOWHERE), lowest)
+
+    return types.int64(types.int64), codegen
+
+
+def _prefix_sums(x: Lanes) -> Lanes:
+    distance = 1
+    while distance < x.count:
+        # Lane i of the shuffle is lane i - distance of x, or of zeros before its first.
+        mask = [i if i < distance else x.count + i - distance for i in range(x.count)]
+        zeros = ir.Constant(x.value.type, [0.0] * x.count)
+        indices = ir.Constant(ir.VectorType(INT32, x.count), mask)
+        x = x + Lanes(x.builder, x.builder.shuffle_vector(zeros, x.value, indices))
+        distance *= 2
+    return x
+
+
+def _spread_last(x: Lanes) -> Lanes:
+    last = ir.Constant(ir.VectorType(INT32, x.count), [x.count - 1] * x.count)
+    return Lanes(x.builder, x.builder.shuffle_vector(x.value, x.value, last))
+
+
+prefix_sums = unary(_prefix_sums)  # lane i is the sum of the lanes up to i
+spread_last = unary(_spread_last)  # all lanes are the last one
 
 
 @intrinsic

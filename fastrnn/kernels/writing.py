@@ -16,8 +16,23 @@ from numba.extending import intrinsic
 from fastrnn.kernels import cell
 from fastrnn.kernels.compile import entry, jit
 from fastrnn.kernels.elementwise import FORMATS
-from fastrnn.kernels.output import softmax_row
-from fastrnn.kernels.simd import at, binary, lanes_of, load, mask_tail, store, sum_of_lanes
+from fastrnn.kernels.output import add_bias, softmax_row
+from fastrnn.kernels.simd import (
+    NOWHERE,
+    at,
+    binary,
+    bit_count,
+    lanes_of,
+    less,
+    less_equal,
+    load,
+    lowest_bit,
+    mask_tail,
+    prefix_sums,
+    spread_last,
+    store,
+    sum_of_lanes,
+)
 from fastrnn.kernels.team import share
 from fastrnn.kernels.tiles import Matrix, panels_of, product
 
@@ -33,7 +48,6 @@ class Choice(NamedTuple):
 
 
 kept = binary(lambda x, least: (x < least).where(0.0, x))
-is_kept = binary(lambda x, least: (x < least).where(0.0, x * 0.0 + 1.0))
 
 
 @intrinsic
@@ -119,95 +133,84 @@ def start_afresh(states, sizes, fresh, s):
 
 
 @jit
-def sum_of_kept(O, start, K, least):
-    """Sum of the numbers from `least` on in a row of O."""
-    total = mask_tail(load(O, start), 0, 0.0)
-    for j in range(start, start + K, lanes_of(O)):
-        total = total + kept(load(O, j), least)
-    return sum_of_lanes(total)
-
-
-@jit
-def count_of_kept(O, start, K, least):
-    """How many of them there are."""
-    total = mask_tail(load(O, start), 0, 0.0)
-    for j in range(start, start + K, lanes_of(O)):
-        total = total + is_kept(load(O, j), least)
-    return sum_of_lanes(total)
-
-
-@jit
-def drop_others(O, start, K, least):
-    """Numbers of a row of O below `least` become zero; returns the sum of the others."""
-    for j in range(start, start + K, lanes_of(O)):
-        store(O, j, kept(load(O, j), least))
-    return sum_of_kept(O, start, K, least)
-
-
-@jit
-def truncate(O, start, K, top_k, top_p, total):
-    """Drop all but the likeliest characters, first by their number, then by their share.
+def keep_likeliest(O, start, K, number, amount):
+    """Drop all but the likeliest characters: as few as are `number` and have the sum `amount`.
 
     O       (…, K)  in, out  numerators of a softmax: the row starts at `start`, its largest is 1
-    total           in       their sum
+    number          in       less than K
+    amount          in       less than the sum of all
 
-    Both searches halve the bits that the least number kept may have, so no order is needed; those
-    that are equal to it are kept, too. Returns the sum of what is left.
+    The bits that the least number kept may have are halved until only one character is between
+    them, so no order is needed; those that are equal to it are kept, too. Returns the sum of what
+    is left.
     """
-    if 0 < top_k < K:
-        least, above = 0, bits_of_one(O) + 1
-        while above - least > 1:
-            middle = (least + above) // 2
-            if count_of_kept(O, start, K, number_of(O, middle)) >= top_k:
-                least = middle
-            else:
-                above = middle
-        total = drop_others(O, start, K, number_of(O, least))
-    if top_p < 1.0:
-        share_of_total = top_p * total
-        least, above = 0, bits_of_one(O) + 1
-        while above - least > 1:
-            middle = (least + above) // 2
-            if sum_of_kept(O, start, K, number_of(O, middle)) >= share_of_total:
-                least = middle
-            else:
-                above = middle
-        total = drop_others(O, start, K, number_of(O, least))
-    return total
+    width = lanes_of(O)
+    zeros = mask_tail(load(O, start), 0, 0.0)
+    least, above = 0, bits_of_one(O) + 1
+    more, fewer = K, 0  # characters from `least` on, and from `above`
+    while more - fewer > 1 and above - least > 1:
+        middle = (least + above) // 2
+        bound = number_of(O, middle)
+        count, total = 0, zeros
+        for j in range(start, start + K, width):
+            e = load(O, j)
+            count += bit_count(less_equal(bound, e))
+            total = total + kept(e, bound)
+        if count >= number and sum_of_lanes(total) >= amount:
+            least, more = middle, count
+        else:
+            above, fewer = middle, count
+    bound, total = number_of(O, least), zeros
+    for j in range(start, start + K, width):
+        e = kept(load(O, j), bound)
+        store(O, j, e)
+        total = total + e
+    return sum_of_lanes(total)
 
 
 @jit
-def argmax(O, s, c, K):
-    """The character with the highest logit."""
-    code = 0
-    for k in range(1, K):
-        if O[s, 1, k] + c[k] > O[s, 1, code] + c[code]:
-            code = k
-    return code
+def argmax(O, start, c, K):
+    """The first character with the highest logit; the row starts at `start`, and gets its bias."""
+    highest = add_bias(O, start, c, K)
+    code = NOWHERE
+    for j in range(0, K, lanes_of(O)):
+        code = min(code, j + lowest_bit(less_equal(highest, load(O, start + j))))
+    return code if code < K else 0  # all are NaN
 
 
 @jit
 def draw(O, s, K, rest):
     """The character in whose part of the cumulated numerators `rest` falls."""
-    code = 0
-    for k in range(K):
-        if O[s, 1, k] > 0.0:
-            code = k
-            if rest < O[s, 1, k]:
-                break
-            rest -= O[s, 1, k]
+    start = (s * 2 + 1) * O.shape[2]
+    before = mask_tail(load(O, start), 0, 0.0)
+    code = NOWHERE
+    for j in range(0, K, lanes_of(O)):
+        e = load(O, start + j)
+        sums = prefix_sums(e)
+        # Rounded sums may fall from one to the next, so a dropped one might seem to be reached.
+        reached = less(rest, before + sums) & less(0.0, e)
+        code = min(code, j + lowest_bit(reached))
+        before = before + spread_last(sums)
+    if code < K:
+        return code
+    # `rest` is the sum of all, up to rounding.
+    code = K - 1
+    while code > 0 and not O[s, 1, code] > 0.0:
+        code -= 1
     return code
 
 
 @jit
 def choose(O, s, c, K, choice, uniform):
     """The next character of a text, from its logits without the bias."""
-    if choice.temperature == 0.0:
-        return argmax(O, s, c, K)
     start = (s * 2 + 1) * O.shape[2]
+    if choice.temperature == 0.0:
+        return argmax(O, start, c, K)
     total, _ = softmax_row(O, start, c, K, 1.0 / choice.temperature)
-    if 0 < choice.top_k < K or choice.top_p < 1.0:
-        total = truncate(O, start, K, choice.top_k, choice.top_p, total)
+    if 0 < choice.top_k < K:
+        total = keep_likeliest(O, start, K, choice.top_k, 0.0)
+    if choice.top_p < 1.0:
+        total = keep_likeliest(O, start, K, 0, choice.top_p * total)
     return draw(O, s, K, uniform * total)
 
 
