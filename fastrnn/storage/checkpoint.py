@@ -25,7 +25,6 @@ object exactly as `_layout` describes it (hdf5.py).
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -433,7 +432,7 @@ def _validate_generator(generator: Any) -> None:
 # From a checkpoint to HDF5 ...
 
 
-def _build(checkpoint: Checkpoint) -> io.BytesIO:
+def _build(checkpoint: Checkpoint) -> memoryview:
     """The HDF5 file, with an empty user block."""
     samples, history = checkpoint.history.samples, checkpoint.history
     text = "".join(sample.text for sample in samples)

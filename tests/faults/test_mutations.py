@@ -81,7 +81,9 @@ def change(file, names, rng):
     elif kind == 5:
         file.create_dataset(name, shape=(rng.choice([0, 3, 10**12]), 10**6), dtype="f4")
     elif kind == 6 and array.dtype.kind in "fiu":
-        file.create_dataset(name, data=array.astype(rng.choice(["f2", ">f4", "f8", "i4", "u4"])))
+        with np.errstate(all="ignore"):
+            array = array.astype(rng.choice(["f2", ">f4", "f8", "i4", "u4"]))
+        file.create_dataset(name, data=array)
     elif kind == 7:
         file.create_group(name)
     elif kind == 8 and array.dtype.kind == "S":
@@ -92,7 +94,7 @@ def change(file, names, rng):
         file.create_dataset(name, data=np.append(array.ravel(), array.ravel()[:1]))
     elif array.dtype.kind == "f" and array.size:
         flat = array.astype(array.dtype).reshape(-1).copy()
-        flat[rng.randrange(len(flat))] = rng.choice([np.nan, np.inf, -1e30, 0.5, -0.0])
+        flat[rng.randrange(len(flat))] = rng.choice([np.nan, np.inf, -9.0, 0.5, -0.0])
         file.create_dataset(name, data=flat.reshape(array.shape))
     elif array.dtype.kind in "iu" and array.size:
         flat = array.reshape(-1).copy()
