@@ -27,7 +27,6 @@ object exactly as `_layout` describes it (hdf5.py).
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -543,7 +542,7 @@ def _validate_generator(generator: Any) -> None:
 # From a checkpoint to HDF5 ...
 
 
-def _build(checkpoint: Checkpoint) -> io.BytesIO:
+def _build(checkpoint: Checkpoint) -> memoryview:
     """The HDF5 file, with an empty user block."""
     history, good = checkpoint.history, checkpoint.good
     kind = State if checkpoint.config.on_divergence == "rollback" else type(None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -25,6 +26,7 @@ Layout = dict[str, tuple[str, tuple[int, ...]]]
 """The kind and shape of every dataset by its path."""
 
 MAX_JSON = 2**16  # bytes
+ROOM = 2**16  # bytes for what HDF5 writes besides the datasets
 
 
 def encode(values: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
@@ -38,13 +40,57 @@ def encode(values: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
     return {name: _encode(name, values[name], *row) for name, row in layout.items()}
 
 
-def write(datasets: Mapping[str, np.ndarray]) -> io.BytesIO:
+def write(datasets: Mapping[str, np.ndarray]) -> memoryview:
     """An HDF5 file of them, with an empty user block."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=USER_BLOCK) as file:
+    memory = _Memory(sum(array.nbytes for array in datasets.values()) + ROOM)
+    with h5py.File(memory, "w", userblock_size=USER_BLOCK) as file:
         for name, array in datasets.items():
             file.create_dataset(name, data=array)
-    return buffer
+    return memory.contents
+
+
+class _Memory(io.RawIOBase):
+    """A file in memory. NumPy copies large pieces without Python's lock, a BytesIO with it, which
+    would keep the thread that trains waiting."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = np.zeros(size, np.uint8)
+        self._size = self._position = 0
+
+    @property
+    def contents(self) -> memoryview:
+        return self._bytes.data[: self._size]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._position if size is None else size
+        if size > len(self._bytes):
+            self._bytes = np.append(self._bytes, np.zeros(size + ROOM - len(self._bytes), np.uint8))
+        self._bytes[size : self._size] = 0
+        self._size = size
+        return size
+
+    def write(self, data: Any) -> int:
+        piece = np.frombuffer(data, np.uint8)
+        end = self._position + len(piece)
+        if end > self._size:
+            self.truncate(end)
+        self._bytes[self._position : end] = piece
+        self._position = end
+        return len(piece)
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._bytes[self._position : min(self._position + len(buffer), self._size)]
+        buffer[: len(piece)] = piece.tobytes()
+        self._position += len(piece)
+        return len(piece)
 
 
 def _check(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:

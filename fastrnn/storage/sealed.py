@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import stat
 import struct
@@ -40,9 +39,8 @@ def require(condition: object, problem: str) -> None:
         raise FastrnnError(problem)
 
 
-def seal(buffer: io.BytesIO) -> tuple[bytes, memoryview]:
+def seal(data: memoryview) -> tuple[bytes, memoryview]:
     """The sealed header of an HDF5 file with an empty user block, and the rest, not copied."""
-    data = buffer.getbuffer()
     require(len(data) <= MAX_FILE, f"it would have more than {MAX_FILE} bytes")
     contents = data[USER_BLOCK:]
     return _header(FORMATS[-1], len(data), hashlib.sha256(contents).digest()), contents

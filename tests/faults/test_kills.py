@@ -78,15 +78,19 @@ while killed < count:
         except fastrnn.FastrnnError:
             pass
         finally:
-            os._exit(0)
-    while not os.path.exists(path) and os.waitpid(child, os.WNOHANG) == (0, 0):
+            os._exit(1)
+    status = 0
+    while not os.path.exists(path) and status == 0:
         time.sleep(0.001)
-    if not os.path.exists(path):
-        continue  # settings that do not go together
-    time.sleep(rng.random() * 0.06)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
+        status = os.waitpid(child, os.WNOHANG)[1]
+    if status == 0:
+        time.sleep(rng.random() * 0.06)
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status):  # it diverged, or its settings do not go together
+        if os.path.exists(path):
+            os.unlink(path)
+        continue
     killed += 1
     try:
         found = load(path)
