@@ -180,7 +180,7 @@ def test_loss_gradient_and_update(cell, layers, dtype):
         check_one_update(config, K, next(threads))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(*[st.integers(1, n) for n in (70, 70, 12, 9)]),
     st.sampled_from(CELLS),

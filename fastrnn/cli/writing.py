@@ -123,39 +123,38 @@ def synth(
         text.write(piece)
         text.end(always=as_json or lines is not None)
 
-    with ending_at_once():
+    def put_all() -> None:
         if lines is not None:
             known = {line for one in novel for line in lines_of(read_text(one, encoding))}
-            options |= {"prime": prime, "longest": length, "novel": known}
-            written = model.lines(lines, unique=unique, **options)
-            # What has been found is not lost if there is no more.
-            try:
-                for index, line in enumerate(written):
-                    put(line, index, "line")
-                    if OUT.problem is not None:
-                        break
-            finally:
-                if output is not None and kept is not None:
-                    write(output, b"".join(kept))
-                OUT.flush()
+            found = {"prime": prime, "longest": length, "novel": known, "unique": unique}
+            for index, line in enumerate(model.lines(lines, **options | found)):
+                put(line, index, "line")
+                if OUT.problem is not None:
+                    return
         elif count is not None or as_json:
-            options |= {"prime": prime, "stop": stop}
-            for index, piece in enumerate(model.samples(count or 1, length, **options)):
+            begun = {"prime": prime, "stop": stop}
+            for index, piece in enumerate(model.samples(count or 1, length, **options | begun)):
                 if index and not as_json and (text.terminal or not text.bytes):
                     text.write("\n")
                 put(prime + piece, index)
                 if OUT.problem is not None:
-                    break
+                    return
         else:
             pieces = model.stream(length, prime=prime, stop=stop, **options)
             text.write(prime)
             for piece in pieces:
                 text.write(piece)
                 if OUT.problem is not None:
-                    break
+                    return
             text.end()
-        if output is not None and kept is not None:
-            write(output, b"".join(kept))
+
+    with ending_at_once():
+        try:
+            put_all()
+        finally:  # what there is, if no more lines are found
+            if output is not None and kept:
+                write(output, b"".join(kept))
+            OUT.flush()
     say_what_was_written(output)
 
 

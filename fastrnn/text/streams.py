@@ -319,22 +319,22 @@ class Items:
         assert 0 <= first <= first + count <= self.chunks
         if self._epoch != (epoch := 0 if self._seed is None else epoch):
             self._deal(epoch)
-        lines, rows = self._lines, count * self._seq_length + 1
-        streams = np.full((self._batch, rows), lines.separator, np.int32)
-        for stream, start, end in zip(streams, self._borders, self._borders[1:], strict=False):
-            begin = start + first * self._seq_length
-            stop = min(begin + rows, end)
-            if begin < stop:
-                which = np.searchsorted(self._ends, (begin, stop - 1), "right")
-                some = slice(which[0], which[1] + 1)
-                items = self._order[some]
-                # Where the characters of each are in the stream, and of these the ones to read.
-                last = self._ends[some] - 1 - begin
-                place = last - lines.lengths[items]
-                here, to = np.clip(place, 0, stop - begin), np.clip(last, 0, stop - begin)
-                passages = lines.starts[items] + here - place, to - here
-                stream[_counting(here, to - here)] = lines.text.passages(*passages)
-        return np.ascontiguousarray(streams.T)
+        lines, B, rows = self._lines, self._batch, count * self._seq_length + 1
+        begin = self._borders[:-1] + first * self._seq_length
+        length = np.clip(self._borders[1:] - begin, 0, rows)  # of each stream, without its filling
+        which = np.searchsorted(self._ends, begin, "right")
+        after = np.searchsorted(self._ends, begin + length, "left") + 1
+        number = np.where(length > 0, after - which, 0)
+        some, stream = _counting(which, number), np.repeat(np.arange(B), number)
+        items = self._order[some]
+        # Where the characters of each are in its stream, and of these the ones to read.
+        last = self._ends[some] - 1 - begin[stream]
+        place = last - lines.lengths[items]
+        here, to = (np.clip(one, 0, length[stream]) for one in (place, last))
+        streams = np.full(B * rows, lines.separator, np.int32)
+        passages = lines.text.passages(lines.starts[items] + here - place, to - here)
+        streams[_counting(stream * rows + here, to - here)] = passages
+        return np.ascontiguousarray(streams.reshape(B, rows).T)
 
     def _deal(self, epoch: int) -> None:
         """Find the order of an epoch, where each item ends in it, and where each stream begins."""

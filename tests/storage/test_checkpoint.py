@@ -190,7 +190,7 @@ def folder(tmp_path_factory):
 characters = st.characters(exclude_categories=["Cs"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_round_trip_of_anything(folder, data):
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
