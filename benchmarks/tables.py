@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import profiling
+import writing
 from fastrnn.checks import counted
 from fastrnn.measure.bench import baseline_of, describe, describe_times
 from fastrnn.measure.operations import PHASES
@@ -190,6 +191,20 @@ def profile(result: Result) -> str:
     return f"{table(heads, lines, 1)}\n\n{where}"
 
 
+def writing_and_scoring(result: Result) -> str:
+    """A table of how fast models write and score, and a paragraph that says where."""
+    lines = []
+    for case, rows in by_case(result.rows):
+        cells = writing.cells(case, rows)
+        lines.append([str(case), *cells.values()])
+    where = (
+        f"On one thread where no number is named, in float32. {describe_origin(vars(result))}; "
+        f"{how(vars(result))} Medians of {result.rounds} interleaved rounds. "
+        f"{describe_limits(result.rows)}"
+    )
+    return f"{table(['', *cells], lines, 1)}\n\n{where}"
+
+
 def learning_rates(data: dict) -> str:
     """A table of the losses by batch and learning rate, the best of each batch in bold."""
     rates = list(dict.fromkeys(row["learning_rate"] for row in data["rows"]))
@@ -318,6 +333,7 @@ TABLES = {
     "docs/performance.md": {
         "peers": of_result(peers),
         "profile": of_result(profile),
+        "writing": of_result(writing_and_scoring),
         "learning_rates": of_data(learning_rates),
         "model_sizes": of_data(model_sizes),
     },

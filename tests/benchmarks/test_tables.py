@@ -16,6 +16,8 @@ from test_peers import MARKDOWN as PEERS
 from test_peers import fixed_result as peers_result
 from test_profiling import MARKDOWN as PROFILE
 from test_profiling import fixed_result as profile_result
+from test_writing_speed import MARKDOWN as WRITING
+from test_writing_speed import fixed_result as writing_result
 
 import tables
 
@@ -46,6 +48,7 @@ PAGES = {
     "docs/performance.md": {
         "peers": PEERS,
         "profile": PROFILE,
+        "writing": WRITING,
         "learning_rates": LEARNING_RATES,
         "model_sizes": MODEL_SIZES,
     },
@@ -67,6 +70,7 @@ def make(tmp_path: Path) -> Callable[..., None]:
     speed_result().save(tmp_path / "speed" / "a.json")
     peers_result().save(tmp_path / "peers" / "a.json")
     profile_result().save(tmp_path / "profile" / "a.json")
+    writing_result().save(tmp_path / "writing" / "a.json")
     runs = [{"min_loss": loss} for loss in (42.125, 41.0, 43.5)]
     seeds = {
         "corpus": "a text",
