@@ -331,6 +331,7 @@ def test_validation_and_start_from_another_model(folder: Path) -> None:
     assert run(folder, *start, "--vocabulary", "new", "--quiet").stdout == ""
     new = load(folder / "new.h5")
     assert (new.config.hidden, new.vocabulary) == (7, " !,Feflosxy")
+    assert "\nstarted     from best.h5\n" in run(folder, "info", "new.h5").stdout
     assert error_of(folder, *start, "--hidden", "8", code=2) == (
         "--hidden is 8, but the model to start from has 7; leave it out, or start from another "
         "model"

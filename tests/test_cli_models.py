@@ -120,6 +120,12 @@ def test_score(folder: Path) -> None:
     arguments = (folder / "other.txt", "--per-line", "--top", 1, *options, "table")
     assert run(folder, "score", *arguments).stdout.splitlines() == table.splitlines()[:2]
 
+    for kind, name in (("--per-line", "text"), ("--per-character", "character")):
+        several = ("names.txt", folder / "other.txt", kind, *options, "json")
+        rows = [json.loads(row) for row in run(folder, "score", *several).stdout.splitlines()]
+        assert {row["file"] for row in rows} == {str(folder / one) for one in several[:2]}
+        assert [*rows[0]][-2:] == ["file", name]
+
 
 def test_novelty(folder: Path) -> None:
     done = run(folder, "novelty", "names.txt", "--seed", 1, "--plot", folder / "novelty.svg")

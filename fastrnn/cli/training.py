@@ -202,7 +202,7 @@ def train(
             sample_every=sample_every,
             sample_length=sample_length,
             threads=threads,
-            init_from=model,
+            init_from=init_from,
             vocabulary=vocabulary,
             observers=observers,
         )

@@ -168,7 +168,7 @@ def synth(
     predicted, and not counted.
 
     With --per-line every line is read as a text of its own, and the most surprising come first;
-    with --per-character there is a row for each character.
+    with --per-character there is a row for each character. Of several TEXTs each row says which.
 
     \b
     Example:
@@ -218,10 +218,11 @@ def score(
     trained = load(checkpoint)
     model = Model.from_checkpoint(trained, last=last)
     encoding = encoding or trained.corpus.encoding
+    file = ["file"] if len(texts) > 1 else []  # of which lines and characters are
     if per_line:
-        rows = Rows(form, "bits_per_character", "nats", "unknown", "line", "text")
+        rows = Rows(form, "bits_per_character", "nats", "unknown", "line", *file, "text")
     elif per_character:
-        rows = Rows(form, "position", "nats", "probability", "character")
+        rows = Rows(form, "position", "nats", "probability", *file, "character")
     else:
         rows = Rows(
             form,
@@ -237,13 +238,15 @@ def score(
         scores = model.score_lines(lines_of(read_text(text, encoding)), unknown=unknown)
         for one in most_surprising(scores, top):
             bits = one.score.bits_per_character
-            yield rows.row(bits, one.score.nats, one.score.unknown, one.line, one.text)
+            numbers = bits, one.score.nats, one.score.unknown, one.line
+            yield rows.row(*numbers, *[shown(text)] * len(file), one.text)
 
     def characters_of_text(text: str) -> Iterator[str]:
         reader, position = model.reader(unknown), itertools.count()
         for piece in read_text(text, encoding):
             for character, nats in zip(*reader.read(piece), strict=True):
-                yield rows.row(next(position), float(nats), math.exp(-nats), character)
+                numbers = next(position), float(nats), math.exp(-nats)
+                yield rows.row(*numbers, *[shown(text)] * len(file), character)
 
     def whole_text(text: str) -> Iterator[str]:
         reader = model.reader(unknown)

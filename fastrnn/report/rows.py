@@ -21,7 +21,7 @@ class Rows:
     form : {"table", "json", "csv"}
         JSON has an object for each row; in it what is not a number is null.
     columns : sequence of str
-        Of numbers all, but the last.
+        Of numbers, but the last, and "file" if it is there.
     """
 
     def __init__(self, form: str, *columns: str):

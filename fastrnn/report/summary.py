@@ -31,6 +31,8 @@ def describe(checkpoint: Checkpoint) -> str:
         held["parts"] = ", ".join(
             f"{name} {length:,} characters" for name, length in parts.items() if length
         )
+    if checkpoint.run.init_from is not None:
+        held["started"] = f"from {checkpoint.run.init_from}"
     if best.validation_loss is not None:
         held["validation"] = (
             f"{len(history.validation_loss)} times, lowest {loss_in_words(best.validation_loss)} "

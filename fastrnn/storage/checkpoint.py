@@ -112,6 +112,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "threads": None,
             "log": None,
             "keep": 0,
+            "init_from": None,
         },
     },
 }
@@ -216,6 +217,7 @@ class Run:
     threads: int | None = None  # None: as many as are useful
     log: str | None = None  # path of its log
     keep: int = 0  # older checkpoints beside the newest
+    init_from: str | None = None  # the checkpoint or model that it started from, for people to read
 
 
 @dataclass(repr=False, eq=False)
@@ -402,6 +404,7 @@ def _layout(config: Config, K: int, sizes: _Sizes, good: _Sizes | None) -> Layou
         "run/threads": (JSON, ()),
         "run/log": (JSON, ()),
         "run/keep": (WHOLE, ()),
+        "run/init_from": (JSON, ()),
         **_layout_of_state(config, K, sizes),
         **({} if good is None else _below("good", _layout_of_state(config, K, good))),
     }
@@ -516,6 +519,8 @@ def _validate_run(run: Run) -> None:
     good = threads is None or (type(threads) is int and 1 <= threads <= MOST_THREADS)
     require(good, "run/threads is no number of threads")
     require(run.log is None or type(run.log) is str, "run/log is no path")
+    good = run.init_from is None or type(run.init_from) is str
+    require(good, "run/init_from is no name")
 
 
 def _validate_generator(generator: Any) -> None:

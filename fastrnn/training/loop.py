@@ -144,7 +144,7 @@ def train(
     if threads is not None:
         threads = check_threads(threads)
     tell = Observers([Notes()] if observers is None else observers)
-    run = Run(sample_every, sample_length, every, threads, _log_of(tell), keep)
+    run = Run(sample_every, sample_length, every, threads, _log_of(tell), keep, _name_of(init_from))
     _require_samples(run)
 
     def go_on(saver: Saver | None) -> Checkpoint:
@@ -280,6 +280,13 @@ def _require_memory(run: Run, config: Config, corpus: Corpus) -> None:
         return training_memory(config, characters, threads) + saving_memory(config, characters)
 
     require_memory("the training", needed, config)
+
+
+def _name_of(init_from: AnyPath | Checkpoint | Model | None) -> str | None:
+    """What a training starts from: the path of a checkpoint, or what it is."""
+    if init_from is None or isinstance(init_from, (Checkpoint, Model)):
+        return None if init_from is None else repr(init_from)
+    return shown(init_from)
 
 
 def _log_of(tell: Observers) -> str | None:

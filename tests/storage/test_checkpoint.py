@@ -85,7 +85,7 @@ def example(vocabulary=VOCABULARY, **options):
         ),
         seconds=12.5,
         version="1.2.3",
-        run=Run(500, 70, None, 3, "train.log"),
+        run=Run(500, 70, None, 3, "train.log", init_from="older.h5"),
     )
 
 
@@ -274,6 +274,7 @@ def test_ordinary_hdf5_with_natural_names(path):
         ("last/update", ()),
         ("run", None),
         ("run/checkpoint_every", ()),
+        ("run/init_from", ()),
         ("run/keep", ()),
         ("run/log", ()),
         ("run/sample_every", ()),
@@ -794,6 +795,7 @@ def set_(part, field, value):
         (set_("run", "checkpoint_every", -1.0), "run/checkpoint_every is no number of seconds"),
         (set_("run", "threads", 0), "run/threads is no number of threads"),
         (set_("run", "log", 3), "run/log is no path"),
+        (set_("run", "init_from", 3), "run/init_from is no name"),
         (set_("corpus", "sources", [3]), "the sources of the corpus are no texts"),
         (set_("corpus", "folder", None), "the sources of the corpus are no texts"),
         (set_("corpus", "name", None), "the name of the corpus is no text"),
