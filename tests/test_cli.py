@@ -232,7 +232,8 @@ def test_train_then_synth_info_and_plot(folder: Path) -> None:
     assert corpus == "a text.txt: 1,500 characters, 32 distinct; 299 updates an epoch"
     assert re.fullmatch(
         r"vanilla RNN, 7 hidden units, 536 parameters, float32; "
-        r"adagrad, learning rate 0\.1, clip 5, normal initial weights; \d+ kB of memory",
+        r"adagrad, learning rate 0\.1, clip 5, normal initial weights; \d+ kB of memory, "
+        r"\d+ kB while it is saved",
         model,
     )
 
