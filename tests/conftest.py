@@ -8,5 +8,8 @@ settings.load_profile("fastrnn")
 
 
 def pytest_sessionstart() -> None:
-    # A shell lets what it starts in the background ignore SIGINT, and so do its descendants.
+    # A shell lets what it starts in the background ignore SIGINT, nohup SIGHUP, and so do all their
+    # descendants.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

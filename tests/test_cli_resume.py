@@ -35,7 +35,9 @@ def result(checkpoint: Checkpoint) -> tuple:
 
 
 def test_resumed_is_the_same(half: Path) -> None:
-    ended = run_here(half, "train", "--resume", "best.h5", "--updates", "1200")
+    ended = run_here(
+        half, "train", "--resume", "best.h5", "--updates", "1200", "--ckpt", "./best.h5"
+    )
     assert ended.returncode == 0
     assert ended.stderr.startswith("Resumed after update 400 of 1,200.\nbook.txt: 1,500 characters")
     assert "\n1,200 updates in " in ended.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import signal
 import sys
 import time
@@ -31,6 +30,7 @@ from fastrnn.training.pace import Pace
 from fastrnn.training.progress import JsonLog, Notes
 from fastrnn.training.resume import (
     bends_with_the_end,
+    command_to_resume,
     is_complete,
     same_text,
     text_of,
@@ -117,8 +117,8 @@ def train(
     ------
     FastrnnError
         If the text is too short, `init_from` is of another architecture, another training saves
-        to `path`, the checkpoint cannot be written, or the loss is not finite any more; in the last
-        case the checkpoint holds the training as it was shortly before. A failure to write it ends
+        to `path`, the checkpoint cannot be written, or the loss explodes; in the last case the
+        checkpoint holds the training as it was shortly before. A failure to write it ends
         no training; and what cannot be written at the end is saved beside it, or in the temporary
         folder, as the message says.
     KeyboardInterrupt, SystemExit
@@ -372,12 +372,6 @@ def _go_on(trainer: Trainer, saver: Saver | None, tell: Observers) -> Checkpoint
     if signals.received not in (None, signal.SIGINT):
         raise SystemExit(128 + signals.received)
     return checkpoint
-
-
-def command_to_resume(path: str, sources: Sequence[str] | None) -> str:
-    """The command that resumes a training; with TEXT for a text that cannot be read again."""
-    again = sources is not None and "-" not in sources
-    return f"fastrnn train --resume {shlex.quote(path)}" + ("" if again else " TEXT")
 
 
 def _validate(trainer: Trainer, tell: Observer, stop: Callable[[], bool]) -> None:

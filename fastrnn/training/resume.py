@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +24,12 @@ FREE = (
     "resume", "texts", "sources", "epochs", "updates", "keep", "ckpt_every", "threads", "log",
     "quiet", "preset_name",
 )  # fmt: skip
+
+
+def command_to_resume(path: str, sources: Sequence[str] | None) -> str:
+    """The command that resumes a training; with TEXT for a text that cannot be read again."""
+    again = sources is not None and "-" not in sources
+    return f"fastrnn train --resume {shlex.quote(path)}" + ("" if again else " TEXT")
 
 
 def is_complete(checkpoint: Checkpoint) -> bool:
@@ -52,7 +60,11 @@ def refuse_others(checkpoint: Checkpoint, path: str, given: dict[str, Any]) -> N
         "ckpt": path,
     }
     for name, value in given.items():
-        name = "ckpt" if name == "path" else name
+        if name == "path":
+            name, value = (
+                "ckpt",
+                path if os.path.realpath(value) == os.path.realpath(path) else value,
+            )
         if name == "encoding":
             value = checked_encoding(value)
         if name not in (*FREE, *there):
@@ -104,7 +116,7 @@ def text_of(
         If it cannot be.
     """
     corpus = checkpoint.corpus
-    again = "give it once more, as in fastrnn train --resume best.h5 TEXT"
+    again = f"give it once more, as in {command_to_resume(path, None)}"
     if sources:
         return read_corpus(sources, corpus.encoding, progress)
     if corpus.sources is None:

@@ -297,8 +297,7 @@ class Trainer:
         ------
         FastrnnError
             If it exploded and the training does not go back, or has done so too often. Then the
-            training is as it was before the update which failed, or before the last whose step was
-            finite.
+            training is in the last state that is finite, and not far above for too long.
         """
         goal = self.update + count
         while self.update < goal:

@@ -48,6 +48,7 @@ CONFIGS = [
     Config(**SMALL, **HELD_OUT, optimizer="sgd", momentum=0.9, nesterov=True, lines=True),
     Config(**SMALL, **HELD_OUT, cell="gru", optimizer="adamw", order="random", patience=2, batch=2),
 ]
+DATA = Path(__file__).parents[1] / "storage" / "data"
 OPTIONS = {"sample_every": 11, "sample_length": 20, "observers": []}
 
 
@@ -253,6 +254,18 @@ def test_the_text_is_found_again(tmp_path, monkeypatch):
     train(CORPUS, CONFIGS[0], **half | {"overwrite": True})
     with pytest.raises(FastrnnError, match="does not say where its text was read from; give it"):
         again()
+
+
+def test_a_file_of_format_4(tmp_path):
+    """Goes on to the parameters that a training of today reaches."""
+    path = shutil.copy(DATA / "format-4.h5", tmp_path / "best.h5")
+    corpus = corpus_from_text("die alte dame döst; der kater auch, noch.\n" * 6)
+    found = resume(path, corpus, updates=40, observers=[])
+    expected = train(corpus, found.config, observers=[])
+    for name, array in expected.last.parameters.items():
+        assert (found.last.parameters[name] == array).all()
+    assert found.last.update == 40
+    assert found.history.smooth_loss.tolist() == expected.history.smooth_loss.tolist()
 
 
 def test_another_vocabulary(tmp_path):
