@@ -314,11 +314,13 @@ def training_memory(config: Config, characters: int, threads: int = 1) -> int:
 
 def saving_memory(config: Config, characters: int) -> int:
     """Bytes that a checkpoint takes while it is written: a copy of the best and the last model and
-    of the optimizer, and the file, which is built in memory."""
+    of the optimizer, and the file, which is built in memory; it has as much again of a training
+    that may go back."""
     shapes = parameter_shapes(config, characters).values()
     arrays = (2 + len(state_names(config))) * sum(map(math.prod, shapes))
     arrays += math.prod(state_shape(config, config.batch))
-    return 2 * arrays * np.dtype(config.dtype).itemsize
+    copies = 3 if config.on_divergence == "rollback" else 2
+    return copies * arrays * np.dtype(config.dtype).itemsize
 
 
 def require_memory(what: str, bytes_of: Callable[..., int], config: Architecture) -> None:

@@ -61,10 +61,8 @@ def refuse_others(checkpoint: Checkpoint, path: str, given: dict[str, Any]) -> N
     }
     for name, value in given.items():
         if name == "path":
-            name, value = (
-                "ckpt",
-                path if os.path.realpath(value) == os.path.realpath(path) else value,
-            )
+            name = "ckpt"
+            value = path if os.path.realpath(value) == os.path.realpath(path) else value
         if name == "encoding":
             value = checked_encoding(value)
         if name not in (*FREE, *there):
