@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import fastrnn
 from fastrnn.config import CELLS, OPTIMIZERS
-from fastrnn.storage.checkpoint import load, to_pieces
+from fastrnn.storage.checkpoint import Run, load, to_pieces
 from fastrnn.training.trainer import Trainer
 
 folder, count = sys.argv[1], int(sys.argv[2])
