@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -24,14 +25,24 @@ from fastrnn.storage.files import AnyPath, shown
 MOST_READ = 4096  # bytes; what a holder says of itself has a hundred or two
 
 
-@contextmanager
-def only_training(path: AnyPath) -> Iterator[str | None]:
-    """Within it no other training may save to `path`.
+class Turn(NamedTuple):
+    """The right to save somewhere.
 
-    Yields
-    ------
-    str or None
-        A warning if the file system has no locks; then nothing keeps others off.
+    Attributes
+    ----------
+    warning : str or None
+        If the file system has no locks; then nothing keeps others off.
+    remove_file : callable
+        Removes the lock file, as the end of the turn does. For whoever ends the process before it.
+    """
+
+    warning: str | None
+    remove_file: Callable[[], None]
+
+
+@contextmanager
+def only_training(path: AnyPath) -> Iterator[Turn]:
+    """Within it no other training may save to `path`.
 
     Raises
     ------
@@ -47,6 +58,12 @@ def only_training(path: AnyPath) -> Iterator[str | None]:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _this_process())
         held.append(os.fstat(descriptor))
+
+    def remove_file() -> None:
+        # While it is held: who has just opened it finds it gone, and makes another.
+        with suppress(OSError):
+            if held and os.path.samestat(held[0], os.lstat(file)):
+                os.unlink(file)
 
     # A SoftFileLock knows its process by itself, but on a shared disk it outlives a computer that
     # goes down, and somebody has to remove it. Threads of one process share this one, as the thread
@@ -70,12 +87,9 @@ def only_training(path: AnyPath) -> Iterator[str | None]:
             f"{shown(path)} cannot be locked ({reason}); let no other training save there meanwhile"
         )
     try:
-        yield warning
+        yield Turn(warning, remove_file)
     finally:
-        # While it is held: who has just opened it finds it gone, and makes another.
-        with suppress(OSError):
-            if held and os.path.samestat(held[0], os.lstat(file)):
-                os.unlink(file)
+        remove_file()
         with suppress(OSError):
             lock.release()
 

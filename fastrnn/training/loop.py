@@ -38,7 +38,7 @@ from fastrnn.training.resume import (
     with_end,
 )
 from fastrnn.training.saver import Saver
-from fastrnn.training.signals import Signals
+from fastrnn.training.signals import Signals, before_the_end
 from fastrnn.training.start import VOCABULARIES, architecture_of, carried_over, model_of
 from fastrnn.training.trainer import HISTORY_POINTS, Trainer
 from fastrnn.writing import TEXT_BYTES
@@ -155,14 +155,14 @@ def train(
 
     if path is None:
         return go_on(None)
-    with only_training(path) as warning:
+    with only_training(path) as turn, before_the_end(turn.remove_file):
         destination = Destination(path, overwrite, keep)
         # A warning if it is not where it was asked to be.
         say = tell.noted if destination.path == path else tell.warned
         for notice in destination.notices:
             say(notice)
-        if warning is not None:
-            tell.warned(warning)
+        if turn.warning is not None:
+            tell.warned(turn.warning)
         if unfinished(path, config, corpus):
             command = command_to_resume(destination.path_before, corpus.sources)
             tell.noted(f"It is of this very training, which is not complete: {command} goes on.")
@@ -215,7 +215,7 @@ def resume(
         As of `train`.
     """
     path = checks.path("path", path)
-    with only_training(path) as warning:
+    with only_training(path) as turn, before_the_end(turn.remove_file):
         found = load(path)
         run = found.run
         if keep is not None:
@@ -230,8 +230,8 @@ def resume(
         run = replace(run, log=_log_of(tell) or run.log)
         config = with_end(found, path, epochs, updates)
         checkpoint = replace(found, config=config, run=run)
-        if warning is not None:
-            tell.warned(warning)
+        if turn.warning is not None:
+            tell.warned(turn.warning)
         if is_complete(checkpoint):
             made = counted(found.last.update, "update")
             tell.noted(f"{shown(path)} is complete, after {made}; give more epochs or updates.")

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 PATIENCE = 0.15  # seconds for which output may block once a signal was received
 
 _said_interrupted = False
+_before_the_end: list[Callable[[], None]] = []
 _may_block = False  # the main thread is where output may wait for its reader
 
 
@@ -134,6 +135,16 @@ def ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def before_the_end(act: Callable[[], None]) -> Iterator[None]:
+    """Within it `act` is called if Ctrl-C ends the process where it is."""
+    _before_the_end.append(act)
+    try:
+        yield
+    finally:
+        _before_the_end.remove(act)
+
+
+@contextmanager
 def _on_interrupt(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.SIG_IGN, None):
@@ -158,6 +169,8 @@ def say_interrupted() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     say_interrupted()
+    for act in _before_the_end:
+        act()
     os._exit(130)
 
 

@@ -29,8 +29,8 @@ def path(tmp_path):
 
 
 def attempt(path):
-    with only_training(path) as warning:
-        return warning
+    with only_training(path) as turn:
+        return turn.warning
 
 
 @pytest.fixture
