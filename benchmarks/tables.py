@@ -339,6 +339,8 @@ TABLES = {
     },
     "docs/quality.md": {
         "quality": of_data(quality),
+        "lengths": of_data(lengths),
+        "quality_torch": of_data(quality_torch),
     },
 }
 

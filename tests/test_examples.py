@@ -70,7 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text[5000:9000], encoding="utf-8")
     names = "Ada\nBen\nClara\nDora\nEmil\n" * 99
     (folder / "names.txt").write_text(names, encoding="utf-8")
-    for name, of in (("best.h5", corpus), ("names.h5", fastrnn.corpus_from_text(names))):
+    lists = fastrnn.corpus_from_text(names)
+    for name, of in (("best.h5", corpus), ("python.h5", corpus), ("names.h5", lists)):
         fastrnn.train(of, updates=300, path=folder / name, observers=[])
     return folder
 

@@ -8,7 +8,9 @@ import pytest
 from test_bench import fixed_result as speed_result
 from test_learning_rates import MARKDOWN as LEARNING_RATES
 from test_learning_rates import fixed_result as learning_rates_result
-from test_lengths import QUALITY, quality_result
+from test_lengths import MARKDOWN as LENGTHS
+from test_lengths import QUALITY, TORCH, quality_result, torch_result
+from test_lengths import fixed_result as lengths_result
 from test_model_sizes import MARKDOWN as MODEL_SIZES
 from test_model_sizes import fixed_result as model_sizes_result
 from test_peers import BESIDE
@@ -52,7 +54,7 @@ PAGES = {
         "learning_rates": LEARNING_RATES,
         "model_sizes": MODEL_SIZES,
     },
-    "docs/quality.md": {"quality": QUALITY},
+    "docs/quality.md": {"quality": QUALITY, "lengths": LENGTHS, "quality_torch": TORCH},
 }
 
 
@@ -82,6 +84,8 @@ def make(tmp_path: Path) -> Callable[..., None]:
         "learning_rates": learning_rates_result(),
         "model_sizes": model_sizes_result(),
         "quality": quality_result(),
+        "lengths": lengths_result(),
+        "quality_torch": torch_result(),
     }.items():
         (tmp_path / name / "a.json").write_text(json.dumps(data))
     for path, contents in PAGES.items():
