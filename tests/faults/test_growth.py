@@ -40,7 +40,7 @@ for work, count in (train, trainings), (load, loads):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 def test_memory_does_not_grow(tmp_path):
-    trainings, loads = amount(5, 200), amount(50, 1000)
+    trainings, loads = amount(4, 200), amount(20, 1000)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", GROWTH, str(tmp_path), str(trainings), str(loads)]
     ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=1800)

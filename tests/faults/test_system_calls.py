@@ -64,7 +64,7 @@ def patched(patch, name, failing, path):
 @pytest.mark.parametrize("name", CALLS)
 def test_every_call_of_a_save(tmp_path, name):
     tried = 0
-    for code in ERRORS if FULL else ERRORS[:2]:
+    for code in ERRORS if FULL else ERRORS[:1]:
         for number in count():
             path = tmp_path / f"{name}-{code}-{number}" / "best.h5"
             path.parent.mkdir()
