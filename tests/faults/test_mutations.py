@@ -66,7 +66,7 @@ def change(file, names, rng):
         file.move(name, rng.choice([name + "2", "more/" + name]))
         return
     if kind == 3:
-        other = file[rng.choice(names)]
+        other = file[rng.choice([one for one in names if one != name])]
         link = rng.choice([h5py.SoftLink(other.name), h5py.ExternalLink("o.h5", "x"), other])
         del file[name]
         file[name] = link
