@@ -6,6 +6,7 @@ forgotten, and run as they are written.
 
 import math
 import os
+import random
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from command import COMMAND
+from matplotlib.colors import XKCD_COLORS
 
 import fastrnn
 from fastrnn.cli import cli
@@ -70,8 +72,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text[5000:9000], encoding="utf-8")
     names = "Ada\nBen\nClara\nDora\nEmil\n" * 99
     (folder / "names.txt").write_text(names, encoding="utf-8")
+    colours = [name.removeprefix("xkcd:") for name in XKCD_COLORS]
+    random.Random(1).shuffle(colours)
+    (folder / "colours.txt").write_text("\n".join(colours), encoding="utf-8")
     lists = fastrnn.corpus_from_text(names)
-    for name, of in (("best.h5", corpus), ("python.h5", corpus), ("names.h5", lists)):
+    of_colours = fastrnn.read_corpus(folder / "colours.txt")
+    for name, of in (
+        ("best.h5", corpus),
+        ("python.h5", corpus),
+        ("names.h5", lists),
+        ("colours.h5", of_colours),
+    ):
         fastrnn.train(of, updates=300, path=folder / name, observers=[])
     return folder
 

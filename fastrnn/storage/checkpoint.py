@@ -171,7 +171,7 @@ class Last:
     state: np.ndarray  # (S·L, B, m), the hidden and cell states before the next chunk
     generator: dict[str, Any]  # bit_generator.state of the PCG64 that draws the samples
     chunks: int = 0  # of an epoch; 0 if it says nothing, as a file of a format before 4
-    above: int = 0  # for how many updates the smooth loss has been far above an untrained model's
+    above: int = 0  # for how many updates the loss has been far above an untrained model's
 
 
 @dataclass

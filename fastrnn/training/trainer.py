@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn._version import __version__
 from fastrnn.config import Config, option_name
 from fastrnn.errors import FastrnnError
-from fastrnn.kernels.entries import Record
+from fastrnn.kernels.entries import SMOOTHING, Record
 from fastrnn.kernels.writing import Choice
 from fastrnn.network import Network, Weights
 from fastrnn.parameters import Parameters
@@ -197,7 +197,7 @@ class Trainer:
         self.curve = Curve()
         self.samples: list[Sample] = []
         self.seconds = 0.0
-        self.above = 0  # for how many updates the smooth loss has been far too high
+        self.above = 0  # for how many updates more than not the loss has lately been far too high
         self._good: State | None = None  # where a training that may go back goes
         # The best model is the current one; it is copied when the next update makes it worse.
         self._best_is_current = True
@@ -285,8 +285,8 @@ class Trainer:
     def advance(self, count: int) -> str | None:
         """Make `count` updates within the current epoch, unless the loss explodes.
 
-        That is when it is not finite any more, or the smooth loss has been far above that of an
-        untrained model for long.
+        That is when it is not finite any more, or has been far above that of an untrained model
+        for long.
 
         Returns
         -------
@@ -350,10 +350,18 @@ class Trainer:
         return None
 
     def _far_above(self, smooth_losses: np.ndarray) -> np.ndarray:
-        """For how many updates in a row the smooth loss has been far above an untrained model's."""
-        index = np.arange(len(smooth_losses))
-        low = np.where(smooth_losses > EXPLODED * self._untrained, -1 - self.above, index)
-        return index - np.maximum.accumulate(low)
+        """By how many updates the losses far above an untrained model's have lately been more than
+        the others.
+
+        The smooth loss itself says too little: after a single huge loss it takes some thousand
+        updates to come down, however good the model is again. And single losses vary too much for
+        all of them to be above. This sum of +1 and -1, never below 0, is that of Page's test.
+        """
+        before = np.append(self.smooth_loss, smooth_losses[:-1])
+        with np.errstate(all="ignore"):  # what is not finite is noticed elsewhere
+            losses = (smooth_losses - SMOOTHING * before) / (1 - SMOOTHING)
+        walk = self.above + np.cumsum(np.where(losses > EXPLODED * self._untrained, 1, -1))
+        return walk - np.minimum(np.minimum.accumulate(walk), 0)
 
     @property
     def _untrained(self) -> float:
@@ -363,7 +371,7 @@ class Trainer:
     def _remember_if_good(self) -> None:
         """Keep the state from time to time, if the training may go back and is well."""
         may_go_back = self.config.on_divergence == "rollback"
-        well = self.update == 0 or self.smooth_loss <= self._untrained
+        well = self.update == 0 or (self.above == 0 and self.smooth_loss <= self._untrained)
         if may_go_back and self.update % GOOD_EVERY == 0 and well:
             now = self.checkpoint()
             self._good = State(now.best, now.last, now.history)
@@ -374,8 +382,8 @@ class Trainer:
         problem = f"the loss is not finite any more at update {update}"
         if self.above + 1 >= WINDOW:
             problem = (
-                f"the smooth loss, {self.smooth_loss:.4g}, has been far above that of an untrained "
-                f"model for {WINDOW:,} updates at update {update}"
+                f"the loss, {self.smooth_loss:.4g} on average, has been far above that of an "
+                f"untrained model for {WINDOW:,} updates at update {update}"
             )
         problem += (
             f", with a gradient of norm {gradient:.3g} and parameters of norm {parameters:.3g}"

@@ -24,7 +24,7 @@ main()
     [
         (
             ("--hidden", "30000"),
-            "hidden is 30000: the training would take 32 GB of memory, and this process may have "
+            "hidden is 30000: the training would take 54 GB of memory, and this process may have "
             "3.2 GB; use fewer hidden units",
         ),
         (
