@@ -296,9 +296,13 @@ class JsonLog(Observer):
             for line in file:
                 if place == 0 and not line.startswith(LOG_START):
                     raise OSError("it is no log of a training, so it stays as it is")
-                place += len(line)
+                if not line.endswith(b"\n"):  # it was cut off
+                    break
                 try:
                     row = json.loads(line)
+                    if place == 0 and not _is_of(row, trainer):
+                        raise OSError("it is the log of another training, so it stays as it is")
+                    place += len(line)
                     told = {"sample": ("iter", sampled + 1)}.get(row["event"])
                     name, latest = told or ("update", trainer.update)
                     rollbacks += row["event"] == "rollback"
@@ -306,7 +310,7 @@ class JsonLog(Observer):
                         break
                     if row.get(name, 0) > latest:  # later than the checkpoint, or gone back from
                         continue
-                except (ValueError, KeyError, TypeError, AttributeError):  # it was cut off
+                except (ValueError, KeyError, TypeError, AttributeError):  # a crash left nonsense
                     break
                 # A warning belongs to what follows.
                 if name in row or row["event"] in ("start", "rollback"):
@@ -394,3 +398,12 @@ class JsonLog(Observer):
             path=path,
         )
         self._close()
+
+
+def _is_of(start: dict[str, Any], trainer: Trainer) -> bool:
+    """Whether the first line of a log is of this training, whatever its end was then."""
+    ours = trainer.config.to_json()
+    config = {
+        name: start["config"][name] for name in start["config"].keys() - {"epochs", "updates"}
+    }
+    return config.items() <= ours.items() and start["corpus"]["sha256"] == trainer.corpus.sha256

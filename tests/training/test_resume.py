@@ -312,15 +312,35 @@ def test_the_log_goes_on(tmp_path, restless):
     assert all(one < other for one, other in pairwise(updates))
 
 
-def test_a_file_that_is_no_log_stays(tmp_path):
+def test_a_log_whose_last_line_was_cut_off_at_its_end(tmp_path):
+    path, log = tmp_path / "best.h5", tmp_path / "log"
+    train(CORPUS, CONFIGS[0], path=path, **OPTIONS | {"observers": [JsonLog(log)]})
+    *rows, _ = log.read_text().splitlines()
+    log.write_text("\n".join(rows))
+    resume(path, CORPUS, updates=70)
+    found = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert found.count("resume") == 1
+
+
+OTHERS = (
+    (CORPUS, replace(CONFIGS[0], seed=3)),
+    (corpus_from_text("abc" * 700), CONFIGS[0]),
+)
+
+
+@pytest.mark.parametrize("other", [None, *OTHERS], ids=["poem", "config", "text"])
+def test_a_file_that_is_no_log_of_this_training_stays(tmp_path, other):
     path, log = tmp_path / "best.h5", tmp_path / "log"
     train(CORPUS, CONFIGS[0], updates=20, path=path, **OPTIONS)
     log.write_text("a poem")
-    told: list[str] = []
+    if other is not None:
+        train(*other, **OPTIONS | {"observers": [JsonLog(log)]})
+    before, told = log.read_bytes(), []
     resume(path, CORPUS, updates=30, observers=[JsonLog(log, told.append)])
-    assert log.read_text() == "a poem"
+    assert log.read_bytes() == before
     (message,) = told
-    assert message.startswith(f"cannot write the log {log}: it is no log of a training")
+    kind = "no log of a training" if other is None else "the log of another training"
+    assert message.startswith(f"cannot write the log {log}: it is {kind}, so it stays")
 
 
 def test_a_place_that_its_text_does_not_have(tmp_path):
