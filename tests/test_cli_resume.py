@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -177,3 +178,35 @@ def test_a_signal_to_save(folder: Path) -> None:
     assert f"Saved after update {saved:,}, as SIGUSR1 asked.\n" in training.communicate()[1]
     assert training.returncode == 143
     assert load(folder / "best.h5").last.update > saved
+
+
+COMPILING = """
+import sys, time
+from fastrnn.cli import main
+from fastrnn.training import loop
+
+def compile_for_long(*_):
+    print(flush=True)
+    for _ in range(5000):
+        time.sleep(0.02)
+
+loop.Trainer = compile_for_long
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_while_kernels_are_compiled(folder: Path, number: int, code: int) -> None:
+    """That which asks to save ends no training that has nothing yet; the others leave nothing."""
+    command = [sys.executable, "-c", COMPILING, *EXAMPLE]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as training:
+        training.stdout.readline()
+        assert sorted(os.listdir(folder)) == ["best.h5.lock", "book.txt"]
+        training.send_signal(signal.SIGUSR1)
+        time.sleep(0.1)
+        training.send_signal(number)
+        assert training.wait(100) == code
+    assert os.listdir(folder) == ["book.txt"]

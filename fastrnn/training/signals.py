@@ -54,7 +54,7 @@ class Signals:
     Parameters
     ----------
     can_save : bool
-        Whether SIGUSR1, if it would end the process, sets `save` instead, where there is one.
+        Whether SIGUSR1, where there is one, sets `save`, unless the program uses it otherwise.
 
     Attributes
     ----------
@@ -79,7 +79,8 @@ class Signals:
                 if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._receive)
             number = getattr(signal, "SIGUSR1", None)
-            if self._can_save and number and signal.getsignal(number) == signal.SIG_DFL:
+            ours = (signal.SIG_DFL, _nothing_to_save)
+            if self._can_save and number and signal.getsignal(number) in ours:
                 self._before[number] = signal.signal(number, self._ask_to_save)
         return self
 
@@ -136,12 +137,25 @@ def ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def before_the_end(act: Callable[[], None]) -> Iterator[None]:
-    """Within it `act` is called if Ctrl-C ends the process where it is."""
+    """Within it `act` is called first if a signal ends the process where it is.
+
+    Only SIGUSR1 does not end it: it asks for a checkpoint, and there is nothing to save yet.
+    """
+    handlers = {"SIGTERM": _end, "SIGHUP": _end, "SIGUSR1": _nothing_to_save}
+    taken = []
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)  # Windows has not all of them
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, handler)
+                taken.append(number)
     _before_the_end.append(act)
     try:
         yield
     finally:
         _before_the_end.remove(act)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -168,10 +182,15 @@ def say_interrupted() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    say_interrupted()
+    if number == signal.SIGINT:
+        say_interrupted()
     for act in _before_the_end:
         act()
-    os._exit(130)
+    os._exit(128 + number)
+
+
+def _nothing_to_save(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _write_if_ready(descriptor: int, line: bytes) -> None:
