@@ -22,6 +22,7 @@ ORDERS = ("sequential", "chunks", "random")
 MOST_THREADS = 1024
 MOST_LAYERS = 1000
 MOST = 2**31 - 1  # of anything else
+MOST_UPDATES = 2**63 - 1  # as large as numbers in a checkpoint may be
 # The smallest normal number of each type, the largest below 1, and the largest.
 NUMBERS = {
     "float32": (2.0**-126, 1 - 2.0**-24, 2.0**128 - 2.0**104),
@@ -286,7 +287,7 @@ class Config(Architecture):
     seed: int = option(0, Whole(0, MOST), "Seed of the initial weights, dropout and the samples.")
     epochs: int | None = option(None, Whole(0, MOST), "Passes over the text.")
     updates: int | None = option(
-        None, Whole(0, 2**63 - 1), "Stop after this many updates, or after --epochs if sooner."
+        None, Whole(0, MOST_UPDATES), "Stop after this many updates, or after --epochs if sooner."
     )
     val_fraction: float = option(
         0.0, Real(zero=True, below=1.0), "Share of the text that is held out for validation."
@@ -294,7 +295,7 @@ class Config(Architecture):
     test_fraction: float = option(
         0.0, Real(zero=True, below=1.0), "Share at the text's end for one test of the best model."
     )
-    val_every: int | None = option(None, Whole(1, 2**63 - 1), "Updates between two validations.")
+    val_every: int | None = option(None, Whole(1, MOST_UPDATES), "Updates between two validations.")
     patience: int | None = option(
         None, Whole(1, MOST), "Stop after so many validations without a lower loss."
     )

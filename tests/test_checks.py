@@ -1,5 +1,7 @@
 """Arguments that are wrong are named, in a line that stays short."""
 
+import os
+import subprocess
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +14,7 @@ from fastrnn import checks
 from fastrnn.checks import shown_value
 from fastrnn.errors import FastrnnError
 from fastrnn.gradcheck import check_gradients
-from fastrnn.storage.files import shown
+from fastrnn.storage.files import shown, typed
 from fastrnn.text.corpus import read_corpus
 from fastrnn.text.vocabulary import Vocabulary
 
@@ -185,3 +187,11 @@ def test_repr_of_a_corpus(tmp_path: Path) -> None:
     name = checks.shortened(str(tmp_path / "a"))
     corpus = read_corpus(tmp_path / "a")
     assert repr(corpus) == f"<fastrnn.Corpus: {name}, 3,000 characters, 3 distinct>"
+
+
+@pytest.mark.parametrize("name", ["best.h5", "a b's.h5", "-x.h5", "a\n\\'\x1b1é.h5", "\udcff.h5"])
+def test_a_path_as_it_is_typed(name):
+    word = typed(name)
+    assert word.isprintable() and not word.startswith("-")
+    command = ["bash", "-c", f"printf %s {word}"]
+    assert os.path.normpath(os.fsdecode(subprocess.check_output(command))) == name

@@ -68,6 +68,14 @@ def test_resumed_is_the_same(half: Path) -> None:
         (("--preset", "small"), "--cell is lstm, but the training in best.h5 has rnn; leave it"),
         (("--sample-every", "9"), "--sample-every is 9, but the training in best.h5 has 1000; "),
         (("--ckpt", "new.h5"), "--ckpt is new.h5, but the training in best.h5 has best.h5; leave"),
+        (
+            ("--patience", "3"),
+            "--patience is 3, but the training in best.h5 has none; leave it out",
+        ),
+        (
+            ("--keep", str(2**63)),
+            f"--keep is {2**63}, but must be a whole number from 0 to {2**63 - 1}",
+        ),
         (("--encoding", "latin-1"), "--encoding is iso8859-1, but the training in best.h5 has utf"),
         (
             ("--overwrite",),
@@ -89,6 +97,34 @@ def test_contradictions(half: Path, options: tuple[str, ...], problem: str) -> N
     before = (half / "best.h5").read_bytes()
     assert error_of(half, "train", "--resume", "best.h5", *options, code=2).startswith(problem)
     assert (half / "best.h5").read_bytes() == before
+
+
+def test_more_updates_do_not_help_without_patience(folder: Path) -> None:
+    held_out = ("--val-fraction", "0.1", "--val-every", "10", "--patience", "1", "--quiet")
+    run_here(folder, *EXAMPLE, *held_out, "--learning-rate", "5")
+    done = load(folder / "best.h5").last.update
+    ended = run_here(folder, "train", "--resume", "best.h5", "--updates", "9000")
+    assert ended.stderr == (
+        f"best.h5 is complete, after {done} updates, as 1 validation had no lower loss; another "
+        "training can start from its model, with --init-from best.h5.\n"
+    )
+
+
+def test_the_log_of_a_training_in_its_folder_of_texts(folder: Path) -> None:
+    assert (
+        run_here(folder, "train", ".", *EXAMPLE[2:], "--updates", "9", "--log", "log").returncode
+        == 0
+    )
+    resumed = ("train", "--resume", "best.h5", "--updates")
+    assert run_here(folder, *resumed, "19", ".").returncode == 0
+    assert (folder / "log").read_text().count('"resume"') == 1
+    assert error_of(folder, *resumed, "29", "--log", "book.txt", "book.txt") == (
+        "cannot write book.txt: it is a checkpoint or a text in use; choose another path"
+    )
+    ended = run_here(folder, *resumed, "29", "--log", "book.txt")
+    assert ended.returncode == 1
+    assert "cannot write the log book.txt: it is no log of a training, so it stays" in ended.stderr
+    assert (folder / "book.txt").read_text() == TEXT
 
 
 def test_a_text_that_cannot_be_read_again(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 
 from fastrnn import config as defaults
 from fastrnn.checks import real
+from fastrnn.checks import whole as check_whole
 from fastrnn.cli.group import cli, usage_errors
 from fastrnn.cli.options import positive, settings, text_options, whole
 from fastrnn.cli.outputs import check_output
@@ -169,7 +171,7 @@ def train(
             refuse_contradictions(model, given)
         settings = given | architecture_of(model)
     with usage_errors():
-        real("ckpt-every", ckpt_every, infinity=True)  # NaN is in every range
+        _check_run(named)
         config = preset(preset_name or "reference", **settings)
         if init_from is None and vocabulary != "union":
             raise FastrnnError("vocabulary is new, which is of use only with --init-from")
@@ -212,6 +214,7 @@ def train(
 def _resume(path: str, texts: tuple[str, ...], named: dict[str, Any]) -> None:
     """Go on with the training in a file; `named` are the options on the command line."""
     from fastrnn.storage.checkpoint import load
+    from fastrnn.text.sources import found_again
     from fastrnn.training.loop import resume
     from fastrnn.training.progress import reading
     from fastrnn.training.resume import refuse_others, text_of, with_end
@@ -221,14 +224,15 @@ def _resume(path: str, texts: tuple[str, ...], named: dict[str, Any]) -> None:
     end = {name: named.get(name) for name in ("epochs", "updates")}
     every = named.get("ckpt_every")
     with usage_errors():
-        if every is not None:
-            real("ckpt-every", every, infinity=True)  # NaN is in every range
+        _check_run(named)
         preset_name = named.get("preset_name")
         refuse_others(checkpoint, path, (PRESETS[preset_name] if preset_name else {}) | named)
         with_end(checkpoint, path, **end)
+    sources = texts or found_again(checkpoint.corpus.sources or (), checkpoint.corpus.folder)
     if log is not None:
-        check_output(log, keep=(path, *texts))
-    with nullcontext() if quiet else reading(texts or checkpoint.corpus.sources or ()) as progress:
+        # The log may be within a folder of texts, as it is none: any other file there stays.
+        check_output(log, keep=(path, *filter(os.path.isfile, sources)))
+    with nullcontext() if quiet else reading(sources) as progress:
         corpus = text_of(checkpoint, path, texts, progress)
     observers = _observers(quiet, log)
     with ending_at_once():
@@ -242,6 +246,14 @@ def _resume(path: str, texts: tuple[str, ...], named: dict[str, Any]) -> None:
             observers=observers,
         )
     _end(trained, observers)
+
+
+def _check_run(named: dict[str, Any]) -> None:
+    """Check what click does not of the options that say how a training is run."""
+    if "ckpt_every" in named:
+        real("ckpt-every", named["ckpt_every"], infinity=True)  # NaN is in every range
+    for name in {"keep", "sample_every", "sample_length"} & named.keys():
+        check_whole(defaults.option_name(name), named[name], highest=defaults.MOST_UPDATES)
 
 
 def _observers(quiet: bool, log: str | None) -> list[Observer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 from pathlib import Path
 
 from fastrnn.checks import shortened
@@ -24,6 +25,19 @@ def shown(path: AnyPath) -> str:
     """A path for a message, which stays one line and can be printed whatever the file's name."""
     name = shortened(os.fsdecode(path), LONGEST_SHOWN)
     return name if name.isprintable() and name else ascii(name)
+
+
+def typed(path: AnyPath) -> str:
+    """A path as it is typed in a shell, on one line and so that it is not taken for an option."""
+    name = os.fsdecode(path)
+    if name.startswith("-"):
+        name = os.path.join(os.curdir, name)
+    if name.isprintable():
+        return shlex.quote(name)
+    # Control characters, and bytes that are none: by their numbers, as the usual shells read them.
+    codes = os.fsencode(name)
+    plain = (chr(one) if 32 <= one < 127 and one not in b"\\'" else f"\\{one:03o}" for one in codes)
+    return f"$'{''.join(plain)}'"
 
 
 def check_picture(path: AnyPath) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fastrnn import checks, memory
-from fastrnn.checks import counted
-from fastrnn.config import CHECKPOINT_EVERY, SAMPLE_EVERY, SAMPLE_LENGTH, Config
+from fastrnn.config import CHECKPOINT_EVERY, MOST_UPDATES, SAMPLE_EVERY, SAMPLE_LENGTH, Config
 from fastrnn.errors import FastrnnError
 from fastrnn.kernels.compile import compilation_notice
 from fastrnn.layout import REMEDIES, require_memory, saving_memory, training_memory
@@ -31,6 +30,7 @@ from fastrnn.training.progress import JsonLog, Notes
 from fastrnn.training.resume import (
     bends_with_the_end,
     command_to_resume,
+    complete,
     is_complete,
     same_text,
     text_of,
@@ -137,10 +137,10 @@ def train(
         config = replace(config, epochs=epochs, updates=updates)
     path = None if path is None else checks.path("path", path)
     overwrite = checks.instance("overwrite", overwrite, bool)
-    keep = checks.whole("keep", keep)
+    keep = checks.whole("keep", keep, highest=MOST_UPDATES)
     every = _seconds(checkpoint_every)
-    sample_every = checks.whole("sample_every", sample_every)
-    sample_length = checks.whole("sample_length", sample_length)
+    sample_every = checks.whole("sample_every", sample_every, highest=MOST_UPDATES)
+    sample_length = checks.whole("sample_length", sample_length, highest=MOST_UPDATES)
     if threads is not None:
         threads = check_threads(threads)
     tell = Observers([Notes()] if observers is None else observers)
@@ -219,7 +219,7 @@ def resume(
         found = load(path)
         run = found.run
         if keep is not None:
-            run = replace(run, keep=checks.whole("keep", keep))
+            run = replace(run, keep=checks.whole("keep", keep, highest=MOST_UPDATES))
         if checkpoint_every is not None:
             run = replace(run, checkpoint_every=_seconds(checkpoint_every))
         if threads is not None:
@@ -233,8 +233,7 @@ def resume(
         if turn.warning is not None:
             tell.warned(turn.warning)
         if is_complete(checkpoint):
-            made = counted(found.last.update, "update")
-            tell.noted(f"{shown(path)} is complete, after {made}; give more epochs or updates.")
+            tell.noted(complete(checkpoint, path))
             return found
         _require_samples(run)
         if corpus is None:

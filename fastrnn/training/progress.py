@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from fastrnn.layout import saving_memory, training_memory
 from fastrnn.memory import shown_bytes
 from fastrnn.parameters import describe, loss_in_words, per_character
 from fastrnn.storage.checkpoint import Checkpoint, Sample
-from fastrnn.storage.files import LOG_START, AnyPath, shown, write_all
+from fastrnn.storage.files import LOG_START, AnyPath, shown, typed, write_all
 from fastrnn.training.observers import Observer
 from fastrnn.training.signals import output_that_may_block
 
@@ -204,8 +203,7 @@ class Progress(Notes):
             f"{updates / max(checkpoint.seconds, 1e-9):,.0f} updates per second"
         )
         if path is not None:
-            name = shlex.quote(path)
-            picture = shlex.quote(os.path.splitext(path)[0] + ".png")
+            name, picture = typed(path), typed(os.path.splitext(path)[0] + ".png")
             OUT.say(
                 f"The model is in {shown(path)}. Go on with\n"
                 f"  fastrnn synth {name}{' --lines 20' * checkpoint.config.lines}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from fastrnn.checks import counted
 from fastrnn.config import Config, option_name
 from fastrnn.errors import FastrnnError
 from fastrnn.storage.checkpoint import Checkpoint, is_checkpoint, load
-from fastrnn.storage.files import shown
+from fastrnn.storage.files import shown, typed
 from fastrnn.text.corpus import Corpus, read_corpus
 from fastrnn.text.sources import Progress, checked_encoding, found_again
 from fastrnn.training.schedule import total_updates
@@ -29,7 +28,7 @@ FREE = (
 def command_to_resume(path: str, sources: Sequence[str] | None) -> str:
     """The command that resumes a training; with TEXT for a text that cannot be read again."""
     again = sources is not None and "-" not in sources
-    return f"fastrnn train --resume {shlex.quote(path)}" + ("" if again else " TEXT")
+    return f"fastrnn train --resume {typed(path)}" + ("" if again else " TEXT")
 
 
 def is_complete(checkpoint: Checkpoint) -> bool:
@@ -40,6 +39,18 @@ def is_complete(checkpoint: Checkpoint) -> bool:
     ended = ended or out_of_patience(history.validation_loss.tolist(), config.patience)
     tested = config.test_fraction == 0 or checkpoint.best.test_loss is not None
     return ended and validated and tested
+
+
+def complete(checkpoint: Checkpoint, path: str) -> str:
+    """That a training is complete, and how there can be more of it, in words."""
+    patience, losses = checkpoint.config.patience, checkpoint.history.validation_loss.tolist()
+    made = f"{shown(path)} is complete, after {counted(checkpoint.last.update, 'update')}"
+    if patience is not None and out_of_patience(losses, patience):
+        return (
+            f"{made}, as {counted(patience, 'validation')} had no lower loss; another training can "
+            f"start from its model, with --init-from {typed(path)}."
+        )
+    return f"{made}; give more epochs or updates."
 
 
 def refuse_others(checkpoint: Checkpoint, path: str, given: dict[str, Any]) -> None:
@@ -73,7 +84,8 @@ def refuse_others(checkpoint: Checkpoint, path: str, given: dict[str, Any]) -> N
         if name not in FREE and value != there[name]:
             raise FastrnnError(
                 f"{option_name(name)} is {value}, but the training in {shown(path)} has "
-                f"{there[name]}; leave it out, or start another training"
+                f"{'none' if there[name] is None else there[name]}; leave it out, or start another "
+                "training"
             )
 
 
@@ -144,7 +156,7 @@ def same_text(checkpoint: Checkpoint, path: str, corpus: Corpus) -> Corpus:
             f"{shown(path)} was trained on {shown(known.name)}, "
             f"{counted(known.length, 'character')}, but {shown(corpus.name)}, "
             f"{counted(corpus.length, 'character')}, is not that text, or was changed; give the "
-            f"same text, or start anew with --init-from {shown(path)}"
+            f"same text, or start anew with --init-from {typed(path)}"
         )
     corpus = replace(corpus, encoding=known.encoding)
     if corpus.sources is None and known.sources is not None:
