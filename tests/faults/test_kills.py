@@ -121,7 +121,7 @@ print(killed, unreadable, mixed, others, moved)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kills(tmp_path):
-    count = amount(5, 1000)
+    count = amount(4, 1000)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path), str(count)]
     ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=3600)

@@ -42,7 +42,7 @@ def attempt(path, data):
 def test_damage(path):
     """Bits, bytes, splices and cuts: the seal shows them all."""
     data, rng, longest = path.read_bytes(), random.Random(3), 0.0
-    tried = amount(40, 4000)
+    tried = amount(30, 4000)
     for _ in range(tried):
         found, seconds = attempt(path, damaged(data, rng))
         assert found is None
@@ -106,7 +106,7 @@ def test_changes_under_a_new_seal(path):
     names: list[str] = []
     with h5py.File(io.BytesIO(data)) as file:
         file.visititems(lambda name, one: names.append(name) if "shape" in dir(one) else None)
-    tried = amount(40, 4000)
+    tried = amount(30, 4000)
     for _ in range(tried):
         buffer = io.BytesIO(data)
         with h5py.File(buffer, "r+") as file:
@@ -135,7 +135,7 @@ def test_changes_under_a_new_seal(path):
 def test_changed_bytes_under_a_new_seal(path):
     """HDF5's own bytes: no crash, no hang."""
     data, rng, longest, refused = path.read_bytes(), random.Random(5), 0.0, 0
-    tried = amount(40, 4000)
+    tried = amount(30, 4000)
     for _ in range(tried):
         found, seconds = attempt(path, sealed(damaged(data, rng).ljust(513, b"\0")))
         refused += found is None
