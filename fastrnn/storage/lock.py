@@ -22,6 +22,7 @@ from fastrnn.storage.atomic import lock_name, real_path
 from fastrnn.storage.checkpoint import save_errors
 from fastrnn.storage.files import AnyPath, shown
 
+START = b'{"pid": '  # what a lock file that is not empty begins with
 MOST_READ = 4096  # bytes; what a holder says of itself has a hundred or two
 
 
@@ -55,9 +56,14 @@ def only_training(path: AnyPath) -> Iterator[Turn]:
     held: list[os.stat_result] = []
 
     def say_who(descriptor: int) -> None:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, _this_process())
+        there = os.read(descriptor, len(START))
+        if not START.startswith(there):
+            raise OSError(f"{shown(file)} is there, and no lock of fastrnn")
         held.append(os.fstat(descriptor))
+        with suppress(OSError):  # on a full disk the lock is as good without
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, _this_process())
 
     def remove_file() -> None:
         # While it is held: who has just opened it finds it gone, and makes another.

@@ -101,6 +101,29 @@ def test_a_lock_of_somebody_else_stays(path):
     assert lock.read_text() == "mine"
 
 
+@pytest.mark.parametrize("text", ["mine", "[]", '{"pip": 3}'])
+def test_a_file_that_is_no_lock_stays(path, text):
+    lock = path.with_name("best.h5.lock")
+    lock.write_text(text)
+    assert attempt(path) == (
+        f"{path} cannot be locked ({lock} is there, and no lock of fastrnn); let no other training "
+        "save there meanwhile"
+    )
+    assert lock.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", '{"p'])
+def test_a_full_disk(path, text, monkeypatch):
+    """It has room for no word of who has the lock, and had none when another was killed."""
+    monkeypatch.setattr("os.write", failing(OSError(errno.ENOSPC, "No space left on device")))
+    lock = path.with_name("best.h5.lock")
+    lock.write_text(text)
+    with only_training(path) as turn:
+        assert turn.warning is None
+        assert f"cannot save {path}: another process trains" in refusal(attempt, path)
+    assert not lock.exists()
+
+
 def test_no_locks(path, monkeypatch):
     """As on some network file systems: a training is better than none."""
     monkeypatch.setattr("fcntl.flock", failing(OSError(errno.ENOLCK, "No locks available")))
