@@ -50,6 +50,18 @@ def numbered(target: str, number: int | str) -> str:
     return os.path.join(folder, _fitted(folder, stem, f".{number}{extension}"))
 
 
+def numbered_files(target: str, start: str) -> list[str]:
+    """The files there are that `numbered` names by `start` and a number, in order of that."""
+    folder, mark = os.path.dirname(target), "0"
+    before, after = os.path.basename(numbered(target, start + mark)).rsplit(start + mark, 1)
+    names = re.compile(f"{re.escape(before + start)}([0-9]+){re.escape(after)}")
+    with suppress(OSError):
+        found = {name: names.fullmatch(name) for name in os.listdir(folder)}
+        numbers = {name: int(match[1]) for name, match in found.items() if match}
+        return [os.path.join(folder, name) for name in sorted(numbers, key=numbers.__getitem__)]
+    return []
+
+
 def lock_name(target: str) -> str:
     """`best.h5.lock` for `best.h5`."""
     folder, name = os.path.split(target)

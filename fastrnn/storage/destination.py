@@ -19,7 +19,7 @@ import os
 import stat
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastrnn import parameters
 from fastrnn.errors import FastrnnError
@@ -114,6 +114,18 @@ class Destination:
     def path_before(self) -> str:
         """Where the checkpoint that was found at the start is, or will be after the first save."""
         return self._given if self._kept is None else self._named(self._aside)
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Go on with the training whose checkpoint is at the path, and with those that it kept.
+
+        Later ones, which it may have made before it went back, stay as they are.
+        """
+        self.update = checkpoint.last.update
+        if self._keep:
+            for name in atomic.numbered_files(self._target, "update-"):
+                identity = _Identity.at(name)
+                if identity is not None and _is_earlier(name, checkpoint):
+                    self._history.append((name, identity))
 
     def check(self, checkpoint: Checkpoint, growth: int = 0) -> None:
         """Check that this training can be saved, by what its saves do but under other names.
@@ -244,7 +256,9 @@ class Destination:
         name = atomic.numbered(self._target, f"update-{self.update}")
         try:
             atomic.claim(self._current, name)
-        except FileExistsError:  # of another training, or this one was resumed
+        except FileExistsError:
+            if _Identity.at(name) == there:  # a kill came between its two names
+                return
             name = atomic.claim_numbered(self._current, name)
         self._history.append((name, there))
 
@@ -273,6 +287,20 @@ class Destination:
 
 def _elsewhere(reason: str, path: str) -> str:
     return f"{reason}; it stays as it is, and this training is saved in {shown(path)}"
+
+
+def _is_earlier(path: str, now: Checkpoint) -> bool:
+    """Whether a file is of the same training as a checkpoint, and of no later update."""
+    try:
+        there = load(path)
+    except FastrnnError:
+        return False
+
+    def training(one: Checkpoint) -> tuple[object, ...]:
+        config = replace(one.config, epochs=now.config.epochs, updates=now.config.updates)
+        return config, one.corpus.sha256, one.vocabulary, one.run.init_from
+
+    return training(there) == training(now) and there.last.update <= now.last.update
 
 
 def _contents(path: str) -> str:

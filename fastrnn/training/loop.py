@@ -240,7 +240,7 @@ def resume(
             corpus = text_of(checkpoint, path)
         corpus = same_text(checkpoint, path, checks.instance("corpus", corpus, Corpus))
         destination = Destination(path, overwrite=True, keep=run.keep)
-        destination.update = found.last.update  # what is there is of this training
+        destination.go_on(found)
         if destination.path != path:
             for notice in destination.notices:
                 tell.warned(notice)

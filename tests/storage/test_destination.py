@@ -190,6 +190,22 @@ def test_the_last_ones_are_kept(path, tmp_path, links):
     assert (tmp_path / fifties).read_text() == "mine by now"
 
 
+def test_those_kept_before_an_interruption_count(path, tmp_path):
+    destination = Destination(path, keep=3)
+    for update in (40, 90, 100, 110):
+        destination.save(after(update))
+    other = replace(after(50), config=replace(example().config, seed=9))
+    save(tmp_path / "best.update-50.h5", other)  # of another training, and a later one
+    save(tmp_path / "best.update-120.h5", after(120))
+    os.link(path, tmp_path / "best.update-110.h5")  # as a kill leaves it
+    destination = Destination(path, overwrite=True, keep=2)
+    destination.go_on(load(path))
+    destination.save(replace(after(130), config=replace(example().config, updates=200)))
+    kept = {int(file.name.split("-")[1][:-3]) for file in tmp_path.glob("best.update-*.h5")}
+    assert kept == {50, 100, 110, 120}
+    assert load(path).last.update == 130
+
+
 def test_none_is_removed_before_the_newest_is_safe(path, tmp_path, monkeypatch):
     destination = Destination(path, keep=1)
     for update in (40, 50):
