@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,18 @@ def test_more_updates_do_not_help_without_patience(folder: Path) -> None:
     )
 
 
+def test_the_folder_of_the_log_is_gone(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    run_here(folder, *EXAMPLE, "--updates", "9", "--log", "logs/log")
+    shutil.rmtree(folder / "logs")
+    resumed = ("train", "--resume", "best.h5", "--updates", "19")
+    assert error_of(folder, *resumed) == (
+        f"cannot write {folder / 'logs' / 'log'}: there is no such folder; choose another path "
+        "with --log"
+    )
+    assert run_here(folder, *resumed, "--log", "log").returncode == 0
+
+
 def test_the_log_of_a_training_in_its_folder_of_texts(folder: Path) -> None:
     assert (
         run_here(folder, "train", ".", *EXAMPLE[2:], "--updates", "9", "--log", "log").returncode
@@ -119,7 +132,7 @@ def test_the_log_of_a_training_in_its_folder_of_texts(folder: Path) -> None:
     assert run_here(folder, *resumed, "19", ".").returncode == 0
     assert (folder / "log").read_text().count('"resume"') == 1
     assert error_of(folder, *resumed, "29", "--log", "book.txt", "book.txt") == (
-        "cannot write book.txt: it is a checkpoint or a text in use; choose another path"
+        "cannot write book.txt: it is a checkpoint or a text in use; choose another path with --log"
     )
     ended = run_here(folder, *resumed, "29", "--log", "book.txt")
     assert ended.returncode == 1

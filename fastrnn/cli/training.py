@@ -231,7 +231,10 @@ def _resume(path: str, texts: tuple[str, ...], named: dict[str, Any]) -> None:
     sources = texts or found_again(checkpoint.corpus.sources or (), checkpoint.corpus.folder)
     if log is not None:
         # The log may be within a folder of texts, as it is none: any other file there stays.
-        check_output(log, keep=(path, *filter(os.path.isfile, sources)))
+        try:
+            check_output(log, keep=(path, *filter(os.path.isfile, sources)))
+        except FastrnnError as error:
+            raise FastrnnError(f"{error} with --log") from error
     with nullcontext() if quiet else reading(sources) as progress:
         corpus = text_of(checkpoint, path, texts, progress)
     observers = _observers(quiet, log)

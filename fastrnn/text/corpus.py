@@ -55,7 +55,7 @@ class Corpus:
     left_out
         What folders have that is not part of it, by reason.
     sources
-        What it was read from, as `read_corpus` was told; None if it was not read.
+        What it was read from, as `read_corpus` was told; None if it was not read, or from a pipe.
     folder
         The current folder then.
     """

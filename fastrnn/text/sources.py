@@ -47,6 +47,8 @@ NAMED_CORPORA = {
 STDLIB = "stdlib"
 """The name of the corpus that every Python has: the sources of its standard library."""
 
+NAMES = (*NAMED_CORPORA, STDLIB, "-")  # of sources that are no paths
+
 NO_MODULES = (
     *("test", "tests", "idle_test"),
     *("site-packages", "dist-packages"),  # of others
@@ -148,8 +150,8 @@ class Text:
         How many files or other sources there are.
     left_out : tuple of LeftOut
         What folders have that is not part of it.
-    sources : tuple of str
-        The sources, so that this text may be read again from `folder`.
+    sources : tuple of str, or None
+        The sources, so that this text may be read again from `folder`; None if one is a pipe.
     folder : str
         The current folder.
     key : bytes
@@ -169,7 +171,7 @@ class Text:
         self._decoded = 0
         self.size = 0
         self._left_out: dict[str, LeftOut] = {}  # by reason
-        self.sources = tuple(map(unmistakable, sources))
+        self.sources: tuple[str, ...] | None = tuple(map(unmistakable, sources))
         self.folder = current_folder()
         if sources:
             names = [self._add_source(source, encoding) for source in sources]
@@ -250,6 +252,7 @@ class Text:
             with _open(path) as file:
                 again = self._spool(file, repr(path), encoding)
             self._add(repr(path), encoding, again)
+            self.sources = None
         return path
 
     def _add_stdlib(self, encoding: str) -> None:
@@ -380,7 +383,7 @@ def unmistakable(source: AnyPath) -> str:
     """A source as a str: a path that reads like the name of something else begins with a folder."""
     path = os.fsdecode(source)
     is_path = not isinstance(source, str)
-    return os.path.join(os.curdir, path) if is_path and path in (*NAMED_CORPORA, "-") else path
+    return os.path.join(os.curdir, path) if is_path and path in NAMES else path
 
 
 def current_folder() -> str:
@@ -398,7 +401,7 @@ def found_again(sources: Sequence[str], folder: str) -> list[str]:
     """
     there = [os.path.join(folder, one) for one in sources]
     return [
-        path if one not in (*NAMED_CORPORA, "-") and os.path.exists(path) else one
+        path if one not in NAMES and os.path.exists(path) else one
         for one, path in zip(sources, there, strict=True)
     ]
 

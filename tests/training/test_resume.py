@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from fastrnn.errors import FastrnnError
 from fastrnn.report.summary import describe
 from fastrnn.storage.checkpoint import Best, Checkpoint, History, Last, Run, load, save
 from fastrnn.text.corpus import Corpus, corpus_from_text, read_corpus
+from fastrnn.text.sources import found_again, unmistakable
 from fastrnn.training import loop, trainer
 from fastrnn.training.loop import resume, train
 from fastrnn.training.observers import Observer
@@ -207,6 +210,24 @@ class Notes(Observer):
 
     def noted(self, message):
         self.notes.append(message)
+
+
+@pytest.mark.parametrize("name", ["shakespeare", "stdlib", "-"])
+def test_a_name_is_no_path_and_a_path_no_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert found_again([name], str(tmp_path)) == [name]
+    (again,) = found_again([unmistakable(Path(name))], str(tmp_path))
+    assert Path(again) == tmp_path / name
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_read_again(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=("abc\n" * 99,))
+    writer.start()
+    assert read_corpus(pipe).sources is None
+    writer.join()
 
 
 def test_a_schedule_with_another_end_is_told(tmp_path):
