@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from fastrnn import config as defaults
 from fastrnn.checks import real
 from fastrnn.cli.group import cli, usage_errors
-from fastrnn.cli.options import positive, settings, text_options, whole
+from fastrnn.cli.options import encoding_option, positive, settings, text_options, whole
 from fastrnn.cli.outputs import check_output
 from fastrnn.config import CELLS
 from fastrnn.console import ERR, OUT
@@ -63,6 +63,7 @@ BEGAN = time.monotonic()
     """,
 )
 @text_options
+@encoding_option
 @click.option(
     "--resume",
     type=click.Path(),
