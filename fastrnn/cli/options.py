@@ -44,7 +44,7 @@ def text_options(command: Callable) -> Callable:
             "sources",
             multiple=True,
             metavar="TEXT",
-            help="The same as to name the TEXT; may be repeated.",
+            help="Another way to name the TEXT; may be repeated.",
         ),
         click.argument("texts", nargs=-1, type=click.Path(), metavar="[TEXT]..."),
     ):
@@ -107,10 +107,10 @@ def drawing_options(command: Callable) -> Callable:
             "--top-p",
             type=click.FloatRange(0, 1, min_open=True),
             default=1.0,
-            help="Then only the likeliest that together have this share of the probability.",
+            help="Of these, only from the likeliest that have this share of the probability.",
         ),
         click.option(
-            "--top-k", type=whole, help="Draw from so many of the likeliest characters only."
+            "--top-k", type=whole, help="Draw only from this many of the likeliest characters."
         ),
         click.option("--greedy", is_flag=True, help="The same as --temperature 0."),
         click.option(

@@ -68,7 +68,7 @@ BEGAN = time.monotonic()
     "--resume",
     type=click.Path(),
     metavar="CHECKPOINT",
-    help="Go on with the training in this file, and replace it. TEXT is only to be named if it is "
+    help="Go on with the training in this file, and replace it. TEXT need only be named if it is "
     "no longer where it was.",
 )
 @click.option(
@@ -117,7 +117,7 @@ BEGAN = time.monotonic()
     "--sample-every",
     type=click.IntRange(min=0),
     default=defaults.SAMPLE_EVERY,
-    help="Write a sample before every so many-th update; 0: none.",
+    help="Updates from one sample to the next; 0: none.",
 )
 @click.option(
     "--sample-length", type=whole, default=defaults.SAMPLE_LENGTH, help="Characters of a sample."

@@ -60,8 +60,8 @@ SAMPLE = 20_000  # characters that novelty looks at
 @unknown_option
 @drawing_options
 @click.option("--stop", metavar="TEXT", help="End before this text.")
-@click.option("--count", type=whole, help="Write so many texts.")
-@click.option("--lines", type=whole, help="Write so many lines, each by itself.")
+@click.option("--count", type=whole, help="Write this many texts.")
+@click.option("--lines", type=whole, help="Write this many lines, each by itself.")
 @click.option(
     "--novel", multiple=True, metavar="TEXT", help="Leave out lines of this text; may be repeated."
 )
@@ -187,7 +187,7 @@ def synth(
 @checkpoint_argument
 @click.argument("texts", nargs=-1, required=True, type=click.Path(), metavar="TEXT...")
 @click.option("--per-line", is_flag=True, help="A row for each line, most surprising first.")
-@click.option("--top", type=whole, help="With --per-line, only so many.  [default: all]")
+@click.option("--top", type=whole, help="With --per-line, at most this many rows.  [default: all]")
 @click.option("--per-character", is_flag=True, help="A row for each character.")
 @click.option(
     "--format",
@@ -297,7 +297,7 @@ def score(
 @text_options
 @encoding_for_model("the text")
 @click.option("--length", type=whole, help=f"Characters of the sample.  [default: {SAMPLE}]")
-@click.option("--lines", type=whole, help="The sample is so many lines, each written by itself.")
+@click.option("--lines", type=whole, help="The sample is this many lines, each written by itself.")
 @click.option("--check", metavar="REGEX", help="With --lines: what a valid line matches.")
 @drawing_options
 @click.option("--plot", "plot_path", type=click.Path(), help="Draw the shares: PNG, SVG or PDF.")
