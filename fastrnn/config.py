@@ -200,9 +200,9 @@ class Config(Architecture):
     clip, clip_norm : float
         Largest absolute value of an element of the gradient, and largest norm of all of it.
     input_rate : float
-        The learning rate of the input weights U is so many times as high. Larger models want it
-        higher for Adam: with the width grows what an update of the other matrices changes in the
-        next hidden state, but not what one of U does (Yang 2022, Tensor Programs V).
+        The learning rate of the input weights U, as a multiple of that of the others. Larger models
+        want it higher for Adam: with the width grows what an update of the other matrices changes
+        in the next hidden state, but not what one of U does (Yang 2022, Tensor Programs V).
     schedule : {"constant", "exponential", "cosine"}
         How the learning rate goes down during the training.
     warmup : int
@@ -216,7 +216,7 @@ class Config(Architecture):
     seed : int
         Of the initial weights, dropout and the samples.
     epochs, updates : int
-        The training ends after so many passes over the text, or updates, or at whichever comes
+        The training ends after this many passes over the text, or updates, or at whichever comes
         first if both are given. Without either, after 9 epochs.
     val_fraction, test_fraction : float
         The shares at the end of the text that are held out, for validation and for one last test:
@@ -225,7 +225,7 @@ class Config(Architecture):
         Updates between two validations. By default they come whenever the training has read ten
         times as many characters as they read.
     patience : int, optional
-        End the training after so many validations without a lower loss.
+        End the training after this many validations without a lower loss.
     on_divergence : {"stop", "rollback"}
         What happens when the loss is not finite any more, or stays far above that of an untrained
         model: the training stops, or it goes back to where it was at the last thousand of updates
@@ -276,7 +276,7 @@ class Config(Architecture):
         None, Real(infinity=True), "Clip the norm of the whole gradient; inf for no clipping."
     )
     schedule: str = option("constant", tuple(SCHEDULES), "How the learning rate goes down.")
-    warmup: int = option(0, Whole(0, MOST), "Updates in which the learning rate goes up to itself.")
+    warmup: int = option(0, Whole(0, MOST), "Updates in which the learning rate first rises.")
     final_rate: float | None = option(
         None, Real(zero=True, below=1.0), "Share of the learning rate that is left at the end."
     )
@@ -297,7 +297,7 @@ class Config(Architecture):
     )
     val_every: int | None = option(None, Whole(1, MOST_UPDATES), "Updates between two validations.")
     patience: int | None = option(
-        None, Whole(1, MOST), "Stop after so many validations without a lower loss."
+        None, Whole(1, MOST), "Stop after this many validations without a lower loss."
     )
     on_divergence: str = option(
         "stop",
@@ -449,11 +449,14 @@ OTHER_DEFAULTS = {
 
 def _shown(value: Any) -> str:
     words = value.words if isinstance(value, OfMean) else "{:g}"
-    return words.format(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return words.format(value)
+    return "off" if value is False else str(value)
 
 
-def describe_training(config: Config) -> str:
-    """What depends on the model or the optimizer, in a few words."""
+def describe_training(config: Config, init_from: str | None = None) -> str:
+    """What depends on the model or the optimizer, in a few words; `init_from` names the model that
+    the training starts from, if it does."""
     words = [config.optimizer, f"learning rate {config.learning_rate:g}"]
     if config.input_rate != 1:
         words.append(f"input rate {config.input_rate:g}")
@@ -462,4 +465,5 @@ def describe_training(config: Config) -> str:
     for name in ("clip", "clip_norm"):
         if (most := getattr(config, name)) < math.inf:
             words.append(f"{name.replace('_', ' ')} {most:g}")
-    return ", ".join([*words, f"{config.init} initial weights"])
+    start = f"{config.init} initial weights" if init_from is None else f"starts from {init_from}"
+    return ", ".join([*words, start])

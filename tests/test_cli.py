@@ -321,7 +321,7 @@ def test_validation_and_start_from_another_model(folder: Path) -> None:
     seconds = [row["seconds"] for row in validations]
     assert 0 < seconds[0] < seconds[3] < 100
     assert (rows[-1]["validation_loss"], rows[-1]["test_loss"]) == (min(nats), best.test_loss)
-    described = run(folder, "info", "best.h5").stdout
+    described = run_here(folder, "info", "best.h5").stdout
     assert (
         "\nparts       training 1,200 characters, validation 150 characters, test 150" in described
     )
@@ -329,10 +329,11 @@ def test_validation_and_start_from_another_model(folder: Path) -> None:
 
     (folder / "new").write_text("Fly, foxes, fly! " * 20)
     start = ("train", "new", "--init-from", "best.h5", "--updates", "1", "--ckpt", "new.h5")
-    assert run(folder, *start, "--vocabulary", "new", "--quiet").stdout == ""
+    started = run_here(folder, *start, "--vocabulary", "new")
+    assert ", clip 5, starts from best.h5; " in started.stderr
     new = load(folder / "new.h5")
     assert (new.config.hidden, new.vocabulary) == (7, " !,Feflosxy")
-    assert "\nstarted     from best.h5\n" in run(folder, "info", "new.h5").stdout
+    assert "\nstarted     from best.h5\n" in run_here(folder, "info", "new.h5").stdout
     assert error_of(folder, *start, "--hidden", "8", code=2) == (
         "--hidden is 8, but the model to start from has 7; leave it out, or start from another "
         "model"

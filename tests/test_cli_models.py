@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from command import error_of, run_here
 
 import fastrnn
 from fastrnn.cli import cli
@@ -75,6 +76,8 @@ def test_lines_of_bytes_end_as_they_like(folder: Path) -> None:
     model = fastrnn.load(path)
     assert model.probabilities("\nanna\r")[-1] < 0.01  # it was not trained on
     asked = ("--lines", 20, "--seed", 1, "--temperature", 0.5)
+    wrong = CliRunner().invoke(cli, ["score", str(path), str(text), "--encoding", "utf-8"])
+    assert "--encoding is utf-8, but the model reads bytes; leave it out" in wrong.stderr
     known = CliRunner().invoke(cli, ["novelty", str(path), str(text), *map(str, asked)])
     assert "novel      0.0 %" in known.stdout
     others = CliRunner().invoke(cli, ["synth", str(path), "--novel", str(text), *map(str, asked)])
@@ -94,6 +97,17 @@ def test_lines_that_were_found_are_not_lost(folder: Path, monkeypatch) -> None:
     assert done.stderr.startswith(
         f"Error: only {len(found)} of the 40 lines that the model wrote can be taken; the others"
     )
+
+
+def test_texts_in_another_encoding(folder: Path) -> None:
+    """What an error advises works."""
+    (folder / "names.latin").write_bytes("béa\nanna\n".encode("latin-1"))
+    asked = ("--lines", 5, "--seed", 2, "--novel", "names.latin")
+    assert "name its encoding with --encoding" in run(folder, "synth", *asked, code=1).stderr
+    assert "anna" in run(folder, "synth", *asked[:-2]).stdout.split()
+    assert "anna" not in run(folder, "synth", *asked, "--encoding", "latin-1").stdout.split()
+    given = ("--prime-file", "names.latin", "--encoding", "latin-1", "--unknown", "replace")
+    assert run(folder, "synth", *given, "--length", 3).stdout.startswith("bea\nanna\n")
 
 
 def test_score(folder: Path) -> None:
@@ -139,6 +153,33 @@ def test_novelty(folder: Path) -> None:
     )
 
 
+def test_novelty_finds_the_text(folder: Path) -> None:
+    asked = ("--lines", 20, "--seed", 1)
+    done = run(folder, "novelty", *asked)
+    assert done.stdout == run(folder, "novelty", "names.txt", *asked).stdout
+    assert done.stderr == ""  # no note that it is another text
+
+
+def test_no_text_of_a_model_is_replaced(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.svg"):
+        (tmp_path / name).write_text(TEXT)
+    trained = run_here(tmp_path, "train", "a.txt", "b.svg", "--updates", "1", "--hidden", "3", "-q")
+    assert trained.returncode == 0
+    for command in (("synth", "-o"), ("novelty", "--length", "9", "--plot")):
+        error = error_of(tmp_path, command[0], "best.h5", *command[1:], "b.svg")
+        assert "cannot write b.svg: it is a checkpoint or a text in use" in error
+    assert (tmp_path / "b.svg").read_text() == TEXT
+
+
+def test_novelty_of_a_text_that_is_gone(tmp_path: Path) -> None:
+    train = ("train", "-", "--updates", "1", "--hidden", "3", "-q")
+    assert run_here(tmp_path, *train, input=TEXT.encode()).returncode == 0
+    assert error_of(tmp_path, "novelty", "best.h5") == (
+        "the text of best.h5 came from standard input; give it once more, as in fastrnn novelty "
+        "best.h5 TEXT"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -149,6 +190,7 @@ def test_novelty(folder: Path) -> None:
         (("synth", "--top-p", "nan"), 1, "top_p is nan, but must be a positive number"),
         (("synth", "--count", "0"), 2, "0 is not in the range x>=1"),
         (("synth", "--stop", ""), 2, "--stop is empty"),
+        (("synth", "--encoding", "latin-1"), 2, "--encoding is of use only with --prime-file or"),
         (("synth", "--unique"), 2, "--novel and --unique are of use only with --lines"),
         (("synth", "--lines", "2", "--count", "2"), 2, "--lines writes lines; leave out --count"),
         (("synth", "--lines", "2", "--length", "0"), 2, "--length is 0, but a line has at least"),
@@ -174,6 +216,7 @@ def test_novelty(folder: Path) -> None:
             "--length is that of a text",
         ),
         (("novelty", "names.txt", "--plot", "a.txt"), 1, "its name says no format"),
+        (("novelty", "--encoding", "latin-1"), 2, "--encoding is of use only with a TEXT"),
         (("novelty", "nowhere"), 1, "there is no file or folder 'nowhere'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

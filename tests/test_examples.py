@@ -6,17 +6,16 @@ forgotten, and run as they are written.
 
 import math
 import os
-import random
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from command import COMMAND
-from matplotlib.colors import XKCD_COLORS
 
 import fastrnn
 from fastrnn.cli import cli
@@ -30,8 +29,8 @@ LENGTH, UPDATES, EPOCHS = 60_000, 5000, 2
 # these trainings 3.2 to 3.7 at the end.
 LEARNT = 4.0
 OF_A_PRESET = 150  # updates, each of which reads more
-# No machine without a network has it. What the command makes of the name is tested in test_corpus.
-DOWNLOADED = "shakespeare"
+# One is downloaded, and the other large. What the command makes of a name is tested in test_corpus.
+NAMED = ("shakespeare", "stdlib")
 
 
 def shown() -> list[str]:
@@ -72,17 +71,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text[5000:9000], encoding="utf-8")
     names = "Ada\nBen\nClara\nDora\nEmil\n" * 99
     (folder / "names.txt").write_text(names, encoding="utf-8")
-    colours = [name.removeprefix("xkcd:") for name in XKCD_COLORS]
-    random.Random(1).shuffle(colours)
-    (folder / "colours.txt").write_text("\n".join(colours), encoding="utf-8")
-    lists = fastrnn.corpus_from_text(names)
-    of_colours = fastrnn.read_corpus(folder / "colours.txt")
-    for name, of in (
-        ("best.h5", corpus),
-        ("python.h5", corpus),
-        ("names.h5", lists),
-        ("colours.h5", of_colours),
-    ):
+    ((listing, colours),) = re.findall(
+        r'^\$ python -c "(.*?)" > (\S+)$', PAGES[0].read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    with (folder / colours).open("w") as file:
+        subprocess.run([sys.executable, "-c", listing], stdout=file, check=True)
+    lists = fastrnn.read_corpus(folder / "names.txt")
+    models = {"best.h5": corpus, "python.h5": corpus, "names.h5": lists}
+    models["colours.h5"] = fastrnn.read_corpus(folder / colours)
+    for name, of in models.items():
         fastrnn.train(of, updates=300, path=folder / name, observers=[])
     return folder
 
@@ -120,8 +117,8 @@ def test_something_is_found() -> None:
 
 @pytest.mark.parametrize("line", TRAININGS)
 def test_training_learns(folder: Path, line: str) -> None:
-    if DOWNLOADED in line.split():
-        line = line.replace(DOWNLOADED, "book.txt")
+    for name in NAMED:
+        line = re.sub(rf" {name}\b", " book.txt", line)
     # One thread, as a busy machine has no second one.
     updates, epochs = (OF_A_PRESET, 9) if "--preset" in line else (UPDATES, EPOCHS)
     length = ("--updates", str(updates), "--epochs", str(epochs))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastrnn.cli.group import cli, usage_errors
-from fastrnn.cli.options import seed_type, settings, text_options
+from fastrnn.cli.options import encoding_option, seed_type, settings, text_options
 from fastrnn.cli.outputs import check_output, say_what_was_written
 from fastrnn.config import Config
 from fastrnn.console import OUT
@@ -66,6 +66,7 @@ def bench(json_path: str | None, plot_path: str | None) -> None:
     """,
 )
 @text_options
+@encoding_option
 @settings("cell", "layers", "dropout", "loss")
 @click.option("--seed", type=seed_type, default=0, help="Seed of the weights.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the figures there.")

@@ -6,12 +6,15 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastrnn.checks import Bounds, Real, Whole
 from fastrnn.config import Config, default_in_words, option_name
+
+if TYPE_CHECKING:
+    from fastrnn.storage.checkpoint import Checkpoint
 
 whole = click.IntRange(min=1)
 seed_type = click.IntRange(min=0, max=2**31 - 1)
@@ -24,29 +27,46 @@ unknown_option = click.option(
     default="error",
     help="What to do with characters that the model does not know.",
 )
+encoding_option = click.option(
+    "--encoding",
+    default="utf-8",
+    metavar="NAME",
+    help="Encoding of the text; bytes: each byte is a character.",
+)
 last_option = click.option("--last", is_flag=True, help="Take the last model instead of the best.")
 
 
 def text_options(command: Callable) -> Callable:
-    """The options that say which text: `sources`, in the order given, and `encoding`."""
+    """The argument `texts` and the option `sources`, which say which text."""
     for add in (
-        click.option(
-            "--encoding",
-            default="utf-8",
-            metavar="NAME",
-            help="Encoding of the text; bytes: each byte is a character.",
-        ),
         click.option(
             "--corpus",
             "sources",
             multiple=True,
             metavar="TEXT",
-            help="The same as to name the TEXT; may be repeated.",
+            help="Another way to name the TEXT; may be repeated.",
         ),
         click.argument("texts", nargs=-1, type=click.Path(), metavar="[TEXT]..."),
     ):
         command = add(command)
     return command
+
+
+def encoding_for_model(what: str) -> Callable:
+    """The option `encoding` where a model reads: see `encoding_of`."""
+    help = f"Encoding of {what}.  [default: that of the training text]"
+    return click.option("--encoding", metavar="NAME", help=help)
+
+
+def encoding_of(given: str | None, trained: Checkpoint) -> str:
+    """The encoding of a text that the model of a checkpoint reads: the one given, or its own.
+
+    A model of bytes reads nothing else: to it a character would be the byte with its number.
+    """
+    own = trained.corpus.encoding
+    if given is not None and own == "bytes" and given.lower() != own:
+        raise click.UsageError(f"--encoding is {given}, but the model reads bytes; leave it out")
+    return given or own
 
 
 def setting_option(field: Field) -> Callable:
@@ -87,10 +107,10 @@ def drawing_options(command: Callable) -> Callable:
             "--top-p",
             type=click.FloatRange(0, 1, min_open=True),
             default=1.0,
-            help="Then only the likeliest that together have this share of the probability.",
+            help="Of these, only from the likeliest that have this share of the probability.",
         ),
         click.option(
-            "--top-k", type=whole, help="Draw from so many of the likeliest characters only."
+            "--top-k", type=whole, help="Draw only from this many of the likeliest characters."
         ),
         click.option("--greedy", is_flag=True, help="The same as --temperature 0."),
         click.option(

@@ -16,7 +16,7 @@ from fastrnn import config as defaults
 from fastrnn.checks import real
 from fastrnn.checks import whole as check_whole
 from fastrnn.cli.group import cli, usage_errors
-from fastrnn.cli.options import positive, settings, text_options, whole
+from fastrnn.cli.options import encoding_option, positive, settings, text_options, whole
 from fastrnn.cli.outputs import check_output
 from fastrnn.config import CELLS
 from fastrnn.console import ERR, OUT
@@ -65,11 +65,12 @@ BEGAN = time.monotonic()
     """,
 )
 @text_options
+@encoding_option
 @click.option(
     "--resume",
     type=click.Path(),
     metavar="CHECKPOINT",
-    help="Go on with the training in this file, and replace it. TEXT is only to be named if it is "
+    help="Go on with the training in this file, and replace it. TEXT need only be named if it is "
     "no longer where it was.",
 )
 @click.option(
@@ -118,7 +119,7 @@ BEGAN = time.monotonic()
     "--sample-every",
     type=click.IntRange(min=0),
     default=defaults.SAMPLE_EVERY,
-    help="Write a sample before every so many-th update; 0: none.",
+    help="Updates from one sample to the next; 0: none.",
 )
 @click.option(
     "--sample-length", type=whole, default=defaults.SAMPLE_LENGTH, help="Characters of a sample."

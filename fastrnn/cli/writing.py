@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from fastrnn.cli.options import (
     checkpoint_argument,
     drawing,
     drawing_options,
+    encoding_for_model,
+    encoding_of,
     last_option,
     text_options,
     unknown_option,
@@ -53,11 +56,12 @@ SAMPLE = 20_000  # characters that novelty looks at
 )
 @click.option("--prime", default="", help="Text to continue; it is printed first.")
 @click.option("--prime-file", type=click.Path(), help="The same from a file.")
+@encoding_for_model("--prime-file and --novel")
 @unknown_option
 @drawing_options
 @click.option("--stop", metavar="TEXT", help="End before this text.")
-@click.option("--count", type=whole, help="Write so many texts.")
-@click.option("--lines", type=whole, help="Write so many lines, each by itself.")
+@click.option("--count", type=whole, help="Write this many texts.")
+@click.option("--lines", type=whole, help="Write this many lines, each by itself.")
 @click.option(
     "--novel", multiple=True, metavar="TEXT", help="Leave out lines of this text; may be repeated."
 )
@@ -70,6 +74,7 @@ def synth(
     length: int,
     prime: str,
     prime_file: str | None,
+    encoding: str | None,
     unknown: str,
     stop: str | None,
     count: int | None,
@@ -90,6 +95,8 @@ def synth(
         raise click.UsageError("--length is 0, but a line has at least one character")
     if prime and prime_file is not None:
         raise click.UsageError("--prime and --prime-file are two beginnings; give one of them")
+    if encoding is not None and prime_file is None and not novel:
+        raise click.UsageError("--encoding is of use only with --prime-file or --novel")
     if stop == "":
         raise click.UsageError("--stop is empty; give the text to end before")
 
@@ -97,16 +104,16 @@ def synth(
     from fastrnn.scoring import lines_of
     from fastrnn.storage.checkpoint import load
     from fastrnn.storage.files import write
-    from fastrnn.text.sources import normalised, read_text
+    from fastrnn.text.sources import found_again, normalised, read_text
 
     trained = load(checkpoint)
+    encoding = encoding_of(encoding, trained)
     if output is not None:
-        keep = (checkpoint, trained.corpus.name, *novel, prime_file or checkpoint)
-        check_output(output, keep)
-    encoding = trained.corpus.encoding
+        trained_on = found_again(trained.corpus.sources or (), trained.corpus.folder)
+        check_output(output, keep=(checkpoint, *trained_on, *novel, prime_file or checkpoint))
     model = Model.from_checkpoint(trained, last=last)
     kept: list[bytes] | None = None if output is None else []
-    text = ModelText(encoding, kept)
+    text = ModelText(trained.corpus.encoding, kept)
     if prime_file is not None:
         prime = "".join(read_text(prime_file, encoding))
     else:
@@ -180,7 +187,7 @@ def synth(
 @checkpoint_argument
 @click.argument("texts", nargs=-1, required=True, type=click.Path(), metavar="TEXT...")
 @click.option("--per-line", is_flag=True, help="A row for each line, most surprising first.")
-@click.option("--top", type=whole, help="With --per-line, only so many.  [default: all]")
+@click.option("--top", type=whole, help="With --per-line, at most this many rows.  [default: all]")
 @click.option("--per-character", is_flag=True, help="A row for each character.")
 @click.option(
     "--format",
@@ -189,7 +196,7 @@ def synth(
     default="table",
     help="A table, JSON lines, or CSV.",
 )
-@click.option("--encoding", metavar="NAME", help="Of the texts.  [default: the training text's]")
+@encoding_for_model("the texts")
 @unknown_option
 @last_option
 def score(
@@ -217,7 +224,7 @@ def score(
 
     trained = load(checkpoint)
     model = Model.from_checkpoint(trained, last=last)
-    encoding = encoding or trained.corpus.encoding
+    encoding = encoding_of(encoding, trained)
     file = ["file"] if len(texts) > 1 else []  # of which lines and characters are
     if per_line:
         rows = Rows(form, "bits_per_character", "nats", "unknown", "line", *file, "text")
@@ -277,18 +284,20 @@ def score(
     With --lines the sample is that many lines, and this tells how many of them are valid,
     different, and not in the text.
 
-    The text is given as for train.
+    The text is read again from where it was at the training, unless a TEXT is given, as for train.
 
     \b
     Example:
-      fastrnn novelty best.h5 --corpus book.txt --plot novelty.png
-      fastrnn novelty names.h5 --corpus names.txt --lines 1000 --check "[A-Z][a-z]+"
+      fastrnn novelty best.h5
+      fastrnn novelty best.h5 book.txt --plot novelty.png
+      fastrnn novelty names.h5 --lines 1000 --check "[A-Z][a-z]+"
     """,
 )
 @checkpoint_argument
 @text_options
+@encoding_for_model("the text")
 @click.option("--length", type=whole, help=f"Characters of the sample.  [default: {SAMPLE}]")
-@click.option("--lines", type=whole, help="The sample is so many lines, each written by itself.")
+@click.option("--lines", type=whole, help="The sample is this many lines, each written by itself.")
 @click.option("--check", metavar="REGEX", help="With --lines: what a valid line matches.")
 @drawing_options
 @click.option("--plot", "plot_path", type=click.Path(), help="Draw the shares: PNG, SVG or PDF.")
@@ -297,7 +306,7 @@ def novelty(
     checkpoint: str,
     texts: tuple[str, ...],
     sources: tuple[str, ...],
-    encoding: str,
+    encoding: str | None,
     length: int | None,
     lines: int | None,
     check: str | None,
@@ -312,6 +321,9 @@ def novelty(
         raise click.UsageError("--length is that of a text; leave it out, or --lines")
     if plot_path is not None and lines is not None:
         raise click.UsageError("--plot draws the substrings of a text; leave out --lines")
+    texts = texts + sources
+    if encoding is not None and not texts:
+        raise click.UsageError("--encoding is of use only with a TEXT")
 
     from fastrnn.model import Model
     from fastrnn.parameters import describe
@@ -319,21 +331,27 @@ def novelty(
     from fastrnn.storage.checkpoint import load
     from fastrnn.storage.files import check_picture
     from fastrnn.text.corpus import read_corpus
+    from fastrnn.text.sources import found_again
     from fastrnn.training.progress import reading
+    from fastrnn.training.resume import text_of
 
     if check is not None:
         with usage_errors():
             module.compiled(check)
-    texts = texts + sources
+    trained = load(checkpoint)
+    encoding = encoding_of(encoding, trained)
+    known = trained.corpus.sources or ()
     if plot_path is not None:
         check_picture(plot_path)
-        check_output(plot_path, keep=(checkpoint, *texts))
-    trained = load(checkpoint)
+        trained_on = found_again(known, trained.corpus.folder)
+        check_output(plot_path, keep=(checkpoint, *trained_on, *texts))
     model = Model.from_checkpoint(trained, last=last)
-    if trained.corpus.encoding == "bytes":
-        encoding = "bytes"
-    with reading(texts) as progress:
-        corpus = read_corpus(texts, encoding, progress)
+    with reading(texts or known) as progress:
+        if texts:
+            corpus = read_corpus(texts, encoding, progress)
+        else:
+            again = f"fastrnn novelty {shlex.quote(checkpoint)} TEXT"
+            corpus = text_of(trained, checkpoint, progress=progress, again=again)
     if corpus.sha256 != trained.corpus.sha256:
         ERR.say(
             f"Note: this is another text than the model was trained on, {trained.corpus.name} of "

@@ -135,15 +135,17 @@ def _loss_figure(checkpoint: Checkpoint, text_stays: bool) -> Figure:
     bits.set_ylabel("bits per character")
     plain_ticks(bits.yaxis, 8)
 
-    chunks = checkpoint.updates_per_epoch
-    passed = end // chunks if chunks else 0
+    per_epoch = checkpoint.updates_per_epoch
+    passed = end // per_epoch if per_epoch else 0
     if passed:
-        top = axes.secondary_xaxis("top", functions=(lambda x: x / chunks, lambda x: x * chunks))
+        top = axes.secondary_xaxis(
+            "top", functions=(lambda x: x / per_epoch, lambda x: x * per_epoch)
+        )
         plain_ticks(top.xaxis, 10, integer=True)
         ticks = top.xaxis.get_major_locator().tick_values(0, passed)
         epochs = [int(tick) for tick in ticks if 1 <= tick <= passed]
         for epoch in epochs:
-            axes.axvline(epoch * chunks, color=GREY, linewidth=0.6, alpha=0.6, zorder=0)
+            axes.axvline(epoch * per_epoch, color=GREY, linewidth=0.6, alpha=0.6, zorder=0)
         top.xaxis.set_major_locator(FixedLocator(epochs))
         top.set_xlabel("epochs")
 

@@ -59,9 +59,9 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
             "no update improved on the untrained model, which is what was kept; "
             + calmer(config, "fewer hidden units")
         ]
-    chunks = checkpoint.updates_per_epoch
-    read_since = (last.update - best.update) / chunks
-    unread = 1.0 - best.update / chunks
+    per_epoch = checkpoint.updates_per_epoch
+    read_since = (last.update - best.update) / per_epoch
+    unread = 1.0 - best.update / per_epoch
     # Worse than to hold all characters for equally likely, it is not the text's fault.
     learnt = last.smooth_loss <= config.loss_length * math.log(len(checkpoint.vocabulary))
     by_smooth_loss = best.validation_loss is None
@@ -85,7 +85,7 @@ def diagnose(checkpoint: Checkpoint) -> list[str]:
         learns = last.smooth_loss < best.smooth_loss
         if learns and read_since >= 1 and ended > best.validation_loss + RISE:
             return [
-                f"validation rose after epoch {best.update / chunks:.1f}, from "
+                f"validation rose after epoch {best.update / per_epoch:.1f}, from "
                 f"{best.validation_loss:.4f} to {ended:.4f} nats per character: the network learns "
                 f"its text by heart; try more dropout than {config.dropout:g}, fewer hidden units, "
                 "or more text"

@@ -132,7 +132,7 @@ class Progress(Notes):
         ERR.say(
             f"{corpus.name}: {counted(corpus.length, 'character')}, {len(corpus.vocabulary)} "
             f"distinct; {counted(trainer.streams.chunks, 'update')} an epoch\n"
-            f"{describe(config, characters)}; {describe_training(config)}; "
+            f"{describe(config, characters)}; {describe_training(config, trainer.run.init_from)}; "
             f"{shown_bytes(memory)} of memory, "
             f"{shown_bytes(memory + saving_memory(config, characters))} while it is saved"
         )

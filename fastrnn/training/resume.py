@@ -117,8 +117,11 @@ def text_of(
     path: str,
     sources: Sequence[str] = (),
     progress: Progress | None = None,
+    again: str | None = None,
 ) -> Corpus:
     """The text of a training, read again from where it was, or from these sources.
+
+    `again` is a command that names the text, for messages; by default the one that resumes.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def text_of(
         If it cannot be.
     """
     corpus = checkpoint.corpus
-    again = f"give it once more, as in {command_to_resume(path, None)}"
+    again = f"give it once more, as in {again or command_to_resume(path, None)}"
     if sources:
         return read_corpus(sources, corpus.encoding, progress)
     if corpus.sources is None:

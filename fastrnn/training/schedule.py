@@ -26,9 +26,9 @@ EXP_TERMS = [1 / math.factorial(k) for k in range(14, -1, -1)]
 SIN_TERMS = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10, -1, -1)]
 
 
-def total_updates(config: Config, chunks: int) -> int:
-    """After how many updates a training ends, with `chunks` of them in an epoch."""
-    limits = [] if config.epochs is None else [config.epochs * chunks]
+def total_updates(config: Config, per_epoch: int) -> int:
+    """After how many updates a training ends, with `per_epoch` of them in an epoch."""
+    limits = [] if config.epochs is None else [config.epochs * per_epoch]
     return min(limits if config.updates is None else [*limits, config.updates])
 
 
