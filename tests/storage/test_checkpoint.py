@@ -933,7 +933,7 @@ def test_damage_under_a_valid_seal_is_no_crash(path):
 
 def hostile(path, *changes, version=5):
     buffer = io.BytesIO(path.read_bytes())
-    with h5py.File(buffer, "r+") as file:
+    with h5py.File(buffer, "r+", libver="latest") as file:
         for change in changes:
             change(file)
     path.write_bytes(sealed(buffer.getvalue(), version))
