@@ -193,8 +193,14 @@ def test_end(limits: dict, updates: int) -> None:
         ({"config": 0}, "config is 0, but must be a Config"),
         ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 to 2147483647"),
         ({"updates": 2.5}, "updates is 2.5, but must be a whole number from 0 to 922337"),
-        ({"sample_every": -1}, "sample_every is -1, but must be a whole number from 0 on"),
-        ({"sample_length": True}, "sample_length is True, but must be a whole number from 0 on"),
+        (
+            {"sample_every": -1},
+            f"sample_every is -1, but must be a whole number from 0 to {2**63 - 1}",
+        ),
+        (
+            {"sample_length": True},
+            f"sample_length is True, but must be a whole number from 0 to {2**63 - 1}",
+        ),
         ({"threads": 0}, "threads is 0, but must be a whole number from 1 to 1024"),
         ({"checkpoint_every": "60"}, "checkpoint_every is '60', but must be zero or a positive"),
         ({"checkpoint_every": math.nan}, "checkpoint_every is nan, but must be zero or a positive"),
