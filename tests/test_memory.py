@@ -128,12 +128,20 @@ def test_a_model_that_does_not_fit(monkeypatch) -> None:
 def test_texts_that_do_not_fit(length, shown, bytes, little) -> None:
     rest = f"would take {bytes} of memory, and this process may have 25 GB; write"
     with pytest.raises(FastrnnError) as error:
-        train(CORPUS, sample_length=length)
-    assert str(error.value) == f"sample_length is {shown}: a sample {rest} shorter samples"
-    with pytest.raises(FastrnnError) as error:
         MODEL.sample(length)
     assert str(error.value) == f"length is {shown}: the text {rest} a shorter one, or use stream"
     assert next(MODEL.stream(length)) and train(CORPUS, updates=1, sample_every=0)
+
+
+def test_samples_that_do_not_fit(little) -> None:
+    with pytest.raises(FastrnnError) as error:
+        train(CORPUS, sample_length=10**18)
+    assert str(error.value) == (
+        "sample_length is 1000000000000000000: a sample would take 8,000,000 TB of memory, and "
+        "this process may have 25 GB; write shorter samples"
+    )
+    with pytest.raises(FastrnnError, match="a whole number from 0 to 9223372036854775807"):
+        train(CORPUS, sample_length=2**63)
 
 
 def test_memory_that_runs_out_all_the_same(monkeypatch) -> None:

@@ -353,8 +353,9 @@ def _go_on(trainer: Trainer, saver: Saver | None, tell: Observers) -> Checkpoint
                             tell.noted(f"Saved after update {trainer.update:,}, as SIGUSR1 asked.")
                         saved = now
                     elif now - saved >= checkpoint_every and not saver.is_busy:
-                        saver.start(trainer.checkpoint())
-                        saved = now
+                        if trainer.update < end:  # where it is saved anyway
+                            saver.start(trainer.checkpoint())
+                            saved = now
             if trainer.out_of_patience and trainer.update < end:
                 tell.noted(_stopped_early(trainer))
             if not stop():

@@ -28,8 +28,8 @@ main()
             "3.2 GB; use fewer hidden units",
         ),
         (
-            ("--sample-length", "1" + "0" * 23),
-            f"sample_length is 1{'0' * 23}: a sample would take 800,000,000,000 TB of memory, and "
+            ("--sample-length", "1" + "0" * 18),
+            f"sample_length is 1{'0' * 18}: a sample would take 8,000,000 TB of memory, and "
             "this process may have 3.2 GB; write shorter samples",
         ),
     ],
