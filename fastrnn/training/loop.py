@@ -307,7 +307,7 @@ def _go_on(trainer: Trainer, saver: Saver | None, tell: Observers) -> Checkpoint
         # The curve grows, by so many bytes each.
         saver.destination.check(trainer.checkpoint(), growth=HISTORY_POINTS * 16)
     end, run = trainer.end, trainer.run
-    checkpoint_every = math.inf if run.checkpoint_every is None else run.checkpoint_every
+    every = math.inf if run.checkpoint_every is None else run.checkpoint_every
     with Signals(can_save=saver is not None) as signals:
         tell.started(trainer, end)
         saved = time.monotonic()
@@ -352,10 +352,9 @@ def _go_on(trainer: Trainer, saver: Saver | None, tell: Observers) -> Checkpoint
                         if saver.wait():
                             tell.noted(f"Saved after update {trainer.update:,}, as SIGUSR1 asked.")
                         saved = now
-                    elif now - saved >= checkpoint_every and not saver.is_busy:
-                        if trainer.update < end:  # where it is saved anyway
-                            saver.start(trainer.checkpoint())
-                            saved = now
+                    elif trainer.update < end and not saver.is_busy and saved + every <= now:
+                        saver.start(trainer.checkpoint())
+                        saved = now
             if trainer.out_of_patience and trainer.update < end:
                 tell.noted(_stopped_early(trainer))
             if not stop():
